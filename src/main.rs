@@ -1,0 +1,3 @@
+//! The `drey` binary.
+
+fn main() {}
