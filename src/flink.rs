@@ -1,0 +1,2 @@
+//! Everything that talks to Flink or knows its formats.
+pub mod version;
