@@ -161,7 +161,7 @@ impl FromStr for JobStatus {
 }
 
 /// How many tasks (parallel subtasks) a job has, and how many of them run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct TaskCounts {
     /// All subtasks of all vertices.
     pub total: u32,
@@ -181,7 +181,7 @@ impl TaskCounts {
 }
 
 /// One line of Flink's job overview.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct JobView {
     /// The job's id.
     pub id: JobId,

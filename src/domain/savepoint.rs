@@ -43,7 +43,7 @@ pub enum SavepointKind {
 }
 
 /// A savepoint to ask for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SavepointRequest {
     /// The job.
     pub job: JobId,
@@ -58,7 +58,7 @@ pub struct SavepointRequest {
 }
 
 /// How far a savepoint operation is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OperationStatus {
     /// Flink is still at it.
@@ -75,7 +75,7 @@ pub enum OperationStatus {
 }
 
 /// Why a savepoint failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FailureCause {
     /// What kind of failure it is.
     pub class: FailureClass,

@@ -1,0 +1,353 @@
+//! The pointer: what is remembered of a cluster id from one start to the next.
+//!
+//! It names the newest restore point of each job, the run that is under way, the savepoint that was asked for and not
+//! yet seen to its end (the intent), and the last few restore points. A cluster in Application mode has one job, under
+//! the key [`APPLICATION`]; a session cluster has one entry for each job, by job name.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::job::{JobId, JobStatus};
+use super::savepoint::{SavepointFormat, SavepointKind, TriggerId};
+
+/// The key of the only job of a cluster in Application mode.
+pub const APPLICATION: &str = "application";
+
+/// The format of the pointer that this version reads and writes.
+pub const FORMAT: u32 = 1;
+
+/// Everything that is remembered of one cluster id.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Pointer {
+    /// The format, [`FORMAT`].
+    pub format: u32,
+    /// `kubernetes.cluster-id` in native mode, else what the user named.
+    pub cluster_id: String,
+    /// Counts the writes. Of two copies the one with the higher generation is newer.
+    pub generation: u64,
+    /// The newest restore point of the application: for people and for scripts, Drey itself reads the history.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub savepoint_path: Option<String>,
+    /// The jobs, by key.
+    pub jobs: BTreeMap<String, JobEntry>,
+}
+
+impl Pointer {
+    /// The pointer of a cluster id of which nothing is known yet.
+    #[must_use]
+    pub fn new(cluster_id: &str) -> Self {
+        Self {
+            format: FORMAT,
+            cluster_id: cluster_id.to_owned(),
+            generation: 0,
+            savepoint_path: None,
+            jobs: BTreeMap::new(),
+        }
+    }
+
+    /// The entry under `key`, made when there is none.
+    pub fn entry(&mut self, key: &str) -> &mut JobEntry {
+        self.jobs.entry(key.to_owned()).or_default()
+    }
+
+    /// Makes `savepoint_path` name the newest restore point and counts the write. To be called before each save.
+    pub fn seal(&mut self) {
+        self.generation += 1;
+        self.savepoint_path = self
+            .jobs
+            .get(APPLICATION)
+            .and_then(JobEntry::newest)
+            .map(|point| point.path.clone());
+    }
+}
+
+/// What is remembered of one job.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct JobEntry {
+    /// The lineage: counted up when a person sets the pointer or orders a fresh start, so that the restore points of
+    /// the abandoned runs count no longer, whatever their checkpoint ids.
+    pub lineage: u64,
+    /// The run under way, or the last one. Stored before its JobManager starts.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub run: Option<Run>,
+    /// The savepoint that was asked for and is not yet recorded or given up.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub intent: Option<Intent>,
+    /// The job has ended by itself or by a person's hand.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ended: Option<Ended>,
+    /// Why nothing is recorded any more: the last start did not restore what was chosen. A person must look.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub frozen: Option<String>,
+    /// A person cleared the pointer: the next start is from empty state, on purpose.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub cleared: bool,
+    /// The last restore points, newest first.
+    #[serde(default)]
+    pub history: Vec<RestorePoint>,
+}
+
+impl JobEntry {
+    /// The restore points that count: of this lineage and not superseded.
+    pub fn counting(&self) -> impl Iterator<Item = &RestorePoint> {
+        self.history
+            .iter()
+            .filter(|point| point.lineage == self.lineage && !point.superseded)
+    }
+
+    /// The newest restore point that counts: the highest checkpoint id, of equal ones the one recorded last.
+    #[must_use]
+    pub fn newest(&self) -> Option<&RestorePoint> {
+        self.counting().reduce(|best, point| {
+            if point.rank() > best.rank() {
+                point
+            } else {
+                best
+            }
+        })
+    }
+
+    /// Adds a restore point and forgets the oldest ones beyond `keep`, but never the newest one that counts.
+    pub fn record(&mut self, point: RestorePoint, keep: usize) {
+        self.history
+            .retain(|known| known.path != point.path || known.lineage != point.lineage);
+        self.history.insert(0, point);
+        while self.history.len() > keep.max(1) {
+            let newest = self.newest().cloned();
+            let Some(oldest) = self
+                .history
+                .iter()
+                .rposition(|point| Some(point) != newest.as_ref())
+            else {
+                break;
+            };
+            self.history.remove(oldest);
+        }
+    }
+
+    /// The job restored from checkpoint `id`: plain savepoints with a higher id are of a past that was taken back, and
+    /// count no longer. A stop-with-savepoint ended its run, so nothing can have been taken back after it.
+    /// Returns whether anything changed.
+    pub fn supersede_above(&mut self, id: i64) -> bool {
+        let mut changed = false;
+        for point in &mut self.history {
+            if point.kind == PointKind::Savepoint
+                && point.checkpoint_id > Some(id)
+                && !point.superseded
+            {
+                point.superseded = true;
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    /// Opens a new lineage: whatever was recorded before counts no longer.
+    pub fn open_lineage(&mut self) {
+        self.lineage += 1;
+        self.run = None;
+        self.intent = None;
+        self.ended = None;
+        self.frozen = None;
+        self.cleared = false;
+    }
+}
+
+/// One life of a job, from one start to its end.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Run {
+    /// Names the run and its directories.
+    pub id: RunId,
+    /// The job id that the start was given; `None` where Flink chooses it (high availability, session mode).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub job_id: Option<JobId>,
+    /// The restore point it started from; `None` for empty state.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub parent: Option<Parent>,
+    /// Where its checkpoints go: the directory above `JOB_ID/chk-N`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub checkpoint_dir: Option<String>,
+    /// Where its savepoints go.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub savepoint_dir: Option<String>,
+    /// When the start was decided.
+    pub stored: Timestamp,
+    /// What may not be resurrected after it finished: a Deployment or Job by UID, one `drey run` outside Kubernetes.
+    pub owner: String,
+    /// The Flink version that runs it.
+    pub flink_version: String,
+}
+
+/// The restore point that a run started from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Parent {
+    /// As it was written into Flink's configuration.
+    pub path: String,
+    /// Its checkpoint id, `None` when it was recorded unverified.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub checkpoint_id: Option<i64>,
+}
+
+/// A savepoint that was asked for, stored before the request is sent, so that whoever comes next resumes it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Intent {
+    /// Drey's own trigger id, given to Flink from 1.15 on.
+    pub trigger: TriggerId,
+    /// The id that Flink 1.13 and 1.14 chose instead.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub flink_trigger: Option<TriggerId>,
+    /// Plain savepoint or stop-with-savepoint.
+    pub kind: SavepointKind,
+    /// The format asked for; `None` where Flink knows but one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub format: Option<SavepointFormat>,
+    /// Why.
+    pub reason: TriggerReason,
+    /// The job.
+    pub job_id: JobId,
+    /// The run's own savepoint directory, where a result that was never fetched can be found; `None`: Flink's default.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub directory: Option<String>,
+    /// When it was stored.
+    pub stored: Timestamp,
+    /// Until when its result is waited for.
+    pub deadline: Timestamp,
+}
+
+/// The job is over and is not started again by the same owner.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Ended {
+    /// FINISHED, CANCELED or FAILED.
+    pub status: JobStatus,
+    /// When that was seen.
+    pub at: Timestamp,
+    /// The owner whose run ended.
+    pub owner: String,
+}
+
+/// Something that a start can resume from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RestorePoint {
+    /// As Flink wrote it.
+    pub path: String,
+    /// What it is.
+    pub kind: PointKind,
+    /// Flink's checkpoint id, which rises along a lineage; `None` when it could not be read (unverified).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub checkpoint_id: Option<i64>,
+    /// The job that made it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub job_id: Option<JobId>,
+    /// The lineage it belongs to.
+    pub lineage: u64,
+    /// The run that made it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub run: Option<RunId>,
+    /// Why it was taken or recorded.
+    pub reason: TriggerReason,
+    /// When it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub started: Option<Timestamp>,
+    /// When it was verified and recorded.
+    pub completed: Timestamp,
+    /// Bytes of state and metadata, as far as the metadata tell.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub size: Option<u64>,
+    /// The Flink version that wrote it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub flink_version: Option<String>,
+    /// A plain savepoint whose job has since restored from a lower checkpoint id.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub superseded: bool,
+}
+
+impl RestorePoint {
+    /// What orders restore points of one lineage. One that could not be read back was recorded last when it was
+    /// recorded, and where one cannot be read none can.
+    #[must_use]
+    pub fn rank(&self) -> i64 {
+        self.checkpoint_id.unwrap_or(i64::MAX)
+    }
+}
+
+/// What a restore point is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PointKind {
+    /// Made by stop-with-savepoint: the job emitted nothing after it.
+    Stop,
+    /// A savepoint of a job that went on.
+    Savepoint,
+    /// A retained checkpoint.
+    Checkpoint,
+    /// Set by a person.
+    Set,
+}
+
+impl fmt::Display for PointKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stop => "stop-with-savepoint",
+            Self::Savepoint => "savepoint",
+            Self::Checkpoint => "retained checkpoint",
+            Self::Set => "set by a person",
+        })
+    }
+}
+
+/// Why a savepoint was asked for, or a restore point recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TriggerReason {
+    /// The process or pod was told to go.
+    Shutdown,
+    /// A person or a pipeline asked.
+    Manual,
+    /// Chosen as the newest one by a start.
+    Restore,
+}
+
+impl fmt::Display for TriggerReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Shutdown => "shutdown",
+            Self::Manual => "manual",
+            Self::Restore => "restore",
+        })
+    }
+}
+
+/// Names one run; 12 hexadecimal digits, fit for a directory name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RunId(String);
+
+impl RunId {
+    /// A run id from six random bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 6]) -> Self {
+        Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// The digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

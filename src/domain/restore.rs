@@ -1,0 +1,376 @@
+//! Where the next start resumes from: [`plan_restore`], a pure function of the pointer and of what storage shows.
+//!
+//! The newest restore point is the highest checkpoint id within the pointer's lineage: recorded there, or found in the
+//! directories of its last run. Nothing outside of these is ever adopted, and nothing known is ever passed over in
+//! silence: when the newest one is missing or damaged, the plan is to refuse.
+
+use serde::{Deserialize, Serialize};
+
+use super::job::{JobId, JobStatus};
+use super::pointer::{Ended, JobEntry, Parent, PointKind, RestorePoint, Run, TriggerReason};
+use super::supervise::{Sighting, Verdict, Verified};
+
+/// A start path that makes a JobManager fail on purpose when nothing replaced it.
+pub const TRIPWIRE: &str = "file:///drey/not-injected";
+
+/// Which restore points a start may use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// The newest savepoint or retained checkpoint.
+    #[default]
+    LatestState,
+    /// The newest savepoint, even when a newer checkpoint is there.
+    LatestSavepoint,
+    /// None: start from empty state.
+    None,
+}
+
+/// A restore point that was found in a directory of the last run.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Found {
+    /// Where it is.
+    pub path: String,
+    /// What it is.
+    pub kind: PointKind,
+    /// From the directory's name (`chk-N`) or from its metadata.
+    pub checkpoint_id: i64,
+}
+
+/// What is known when a start is planned.
+#[derive(Debug, Clone)]
+pub struct StartView<'a> {
+    /// The job's entry in the pointer.
+    pub entry: &'a JobEntry,
+    /// Which restore points may be used.
+    pub strategy: Strategy,
+    /// Who starts: what may not resurrect its own finished job.
+    pub owner: &'a str,
+    /// What lies in the last run's directories.
+    pub found: Sighting<&'a [Found]>,
+    /// The highest checkpoint id that the last run was seen to complete.
+    pub completed: Option<i64>,
+    /// The start path in the user's own configuration.
+    pub configured: Option<&'a str>,
+    /// What has been read back so far, by path.
+    pub verdicts: &'a [(String, Verdict)],
+    /// Restore points that no client can read are used all the same.
+    pub allow_unverified: bool,
+}
+
+/// How the next start begins.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum RestorePlan {
+    /// Read this one back first, then ask again.
+    Verify(String),
+    /// Resume from this restore point. The reason, for people.
+    From(Choice, String),
+    /// Start from empty state, or from what the user configured. The reason, for people.
+    Fresh(String),
+    /// The job is over; nothing is to be started.
+    Ended(Ended),
+    /// Starting would lose or repeat something.
+    Refuse(Refusal),
+    /// The storage did not answer: ask again later. The reason.
+    Retry(String),
+}
+
+/// The restore point of a start.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Choice {
+    /// As it goes into Flink's configuration.
+    pub path: String,
+    /// What it is.
+    pub kind: PointKind,
+    /// Id and size; `None` when it could not be read back and that is allowed.
+    pub verified: Option<Verified>,
+}
+
+/// Why a start is refused, and what a person can do.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, thiserror::Error)]
+#[error("{what}; {remedy}")]
+pub struct Refusal {
+    /// What is wrong.
+    pub what: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+/// Plans the next start.
+#[must_use]
+pub fn plan_restore(view: &StartView<'_>) -> RestorePlan {
+    let entry = view.entry;
+    if view.strategy == Strategy::None {
+        return RestorePlan::Fresh("the restore strategy is none".to_owned());
+    }
+    if entry.cleared {
+        return RestorePlan::Fresh("the pointer was cleared".to_owned());
+    }
+    if let Some(reason) = &entry.frozen {
+        return refuse(format!("the pointer is frozen: {reason}"), REMEDY_CHOOSE);
+    }
+    if let Some(plan) = entry
+        .ended
+        .as_ref()
+        .and_then(|ended| after_end(view, ended))
+    {
+        return plan;
+    }
+    let found = match view.found {
+        Sighting::Seen(found) => found,
+        Sighting::Absent => &[],
+        Sighting::Unreachable => {
+            return RestorePlan::Retry("the last run's directories cannot be listed".to_owned());
+        }
+    };
+    match newest(view, found) {
+        Some(best) => judge(view, &best),
+        None => without_point(view),
+    }
+}
+
+const REMEDY_CHOOSE: &str = "choose a restore point with `drey pointer set PATH`, or start from empty state with `drey pointer clear`";
+
+/// A finished job is not resurrected by its own owner; a new one starts it afresh, as a daily batch wants it.
+fn after_end(view: &StartView<'_>, ended: &Ended) -> Option<RestorePlan> {
+    match ended.status {
+        JobStatus::Finished | JobStatus::Canceled if ended.owner == view.owner => {
+            Some(RestorePlan::Ended(ended.clone()))
+        }
+        JobStatus::Finished => Some(RestorePlan::Fresh("the last run finished".to_owned())),
+        _ => None,
+    }
+}
+
+fn newest(view: &StartView<'_>, found: &[Found]) -> Option<Found> {
+    let recorded = view.entry.counting().map(|point| Found {
+        path: point.path.clone(),
+        kind: point.kind,
+        checkpoint_id: point.rank(),
+    });
+    let known = |path: &str| view.entry.history.iter().any(|point| point.path == path);
+    let listed = found.iter().filter(|point| !known(&point.path)).cloned();
+    let allowed = |point: &Found| {
+        view.strategy != Strategy::LatestSavepoint || point.kind != PointKind::Checkpoint
+    };
+    // Recorded ones come first, newest first: of equal ids the first is kept.
+    recorded
+        .chain(listed)
+        .filter(allowed)
+        .reduce(|best, point| {
+            if point.checkpoint_id > best.checkpoint_id {
+                point
+            } else {
+                best
+            }
+        })
+}
+
+fn judge(view: &StartView<'_>, best: &Found) -> RestorePlan {
+    if let Some(lost) = lost_checkpoint(view, Some(best.checkpoint_id)) {
+        return lost;
+    }
+    let Some((path, verdict)) = view.verdicts.iter().find(|(path, _)| *path == best.path) else {
+        return RestorePlan::Verify(best.path.clone());
+    };
+    let from = |verified: Option<Verified>| {
+        let id = verified
+            .as_ref()
+            .map_or_else(|| "unverified".to_owned(), |v| v.checkpoint_id.to_string());
+        let why = format!(
+            "{} is the newest restore point of the lineage, checkpoint id {id}",
+            best.kind
+        );
+        RestorePlan::From(
+            Choice {
+                path: path.clone(),
+                kind: best.kind,
+                verified,
+            },
+            why,
+        )
+    };
+    match verdict {
+        Verdict::Good(verified)
+            if best.checkpoint_id != i64::MAX && verified.checkpoint_id != best.checkpoint_id =>
+        {
+            let (id, known) = (verified.checkpoint_id, best.checkpoint_id);
+            refuse(
+                format!("{path} holds checkpoint {id} where checkpoint {known} was expected"),
+                REMEDY_CHOOSE,
+            )
+        }
+        Verdict::Good(verified) => from(Some(verified.clone())),
+        Verdict::Unsupported(_) if view.allow_unverified => from(None),
+        Verdict::Missing => refuse(
+            format!("the newest restore point {path} does not exist"),
+            &format!("bring it back, or {REMEDY_CHOOSE}"),
+        ),
+        Verdict::Damaged(why) => refuse(
+            format!("the newest restore point {path} is damaged: {why}"),
+            &format!("bring it back, or {REMEDY_CHOOSE}"),
+        ),
+        Verdict::Unsupported(why) => refuse(
+            format!("the newest restore point {path} cannot be read back: {why}"),
+            "allow it with `--allow-unverified`",
+        ),
+        Verdict::Unreachable(why) => {
+            RestorePlan::Retry(format!("{path} cannot be read back: {why}"))
+        }
+    }
+}
+
+/// A checkpoint that the last run completed, and whose sinks have therefore committed, is not there any more.
+fn lost_checkpoint(view: &StartView<'_>, best: Option<i64>) -> Option<RestorePlan> {
+    let completed = view
+        .completed
+        .filter(|_| view.strategy == Strategy::LatestState)?;
+    (best < Some(completed)).then(|| {
+        let instead = best.map_or_else(
+            || "no restore point".to_owned(),
+            |id| format!("only checkpoint {id}"),
+        );
+        refuse(
+            format!("the last run completed checkpoint {completed}, but there is {instead}"),
+            REMEDY_CHOOSE,
+        )
+    })
+}
+
+/// From empty state only when there has never been a restore point in this lineage.
+fn without_point(view: &StartView<'_>) -> RestorePlan {
+    if let Some(lost) = lost_checkpoint(view, None) {
+        return lost;
+    }
+    if let Some(parent) = view.entry.run.as_ref().and_then(|run| run.parent.as_ref()) {
+        return refuse(
+            format!(
+                "the last run started from {}, which is recorded no longer",
+                parent.path
+            ),
+            REMEDY_CHOOSE,
+        );
+    }
+    RestorePlan::Fresh(match view.configured {
+        Some(path) if path != TRIPWIRE => {
+            format!("no restore point yet; Flink's configuration names {path}")
+        }
+        _ => "there has never been a restore point".to_owned(),
+    })
+}
+
+fn refuse(what: String, remedy: &str) -> RestorePlan {
+    RestorePlan::Refuse(Refusal {
+        what,
+        remedy: remedy.to_owned(),
+    })
+}
+
+/// Puts the planned start into the entry: the choice becomes part of the history, `run` the run under way.
+///
+/// To be stored before the JobManager starts.
+pub fn begin(entry: &mut JobEntry, choice: Option<&Choice>, mut run: Run, keep: usize) {
+    match choice {
+        Some(choice) => {
+            let checkpoint_id = choice
+                .verified
+                .as_ref()
+                .map(|verified| verified.checkpoint_id);
+            run.parent = Some(Parent {
+                path: choice.path.clone(),
+                checkpoint_id,
+            });
+            if let Some(id) = checkpoint_id {
+                entry.supersede_above(id);
+            }
+            if !entry.counting().any(|point| point.path == choice.path) {
+                entry.record(adopted(entry, choice, run.stored), keep);
+            }
+        }
+        None => {
+            if !entry.history.is_empty() || entry.run.is_some() {
+                entry.open_lineage();
+            }
+            run.parent = None;
+        }
+    }
+    entry.ended = None;
+    entry.intent = None;
+    entry.cleared = false;
+    entry.run = Some(run);
+}
+
+/// A restore point of the last run that was found in storage, not recorded by it.
+fn adopted(entry: &JobEntry, choice: &Choice, now: Timestamp) -> RestorePoint {
+    let last = entry.run.as_ref();
+    RestorePoint {
+        path: choice.path.clone(),
+        kind: choice.kind,
+        checkpoint_id: choice
+            .verified
+            .as_ref()
+            .map(|verified| verified.checkpoint_id),
+        job_id: last.and_then(|run| run.job_id),
+        lineage: entry.lineage,
+        run: last.map(|run| run.id.clone()),
+        reason: TriggerReason::Restore,
+        started: None,
+        completed: now,
+        size: choice.verified.as_ref().map(|verified| verified.size),
+        flink_version: last.map(|run| run.flink_version.clone()),
+        superseded: false,
+    }
+}
+
+/// What Flink reports to have restored (`latest.restored`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restored {
+    /// The checkpoint id.
+    pub checkpoint_id: i64,
+    /// The path, where Flink reports it.
+    pub path: Option<String>,
+}
+
+/// Compares what Flink restored with what was chosen for `run`; the mismatch in words, or `None` when all is well.
+///
+/// A higher id is all right: after a failover Flink restores the newest checkpoint of the run itself, and with high
+/// availability its own metadata win over the start path.
+#[must_use]
+pub fn restore_mismatch(run: &Run, job: JobId, restored: Option<&Restored>) -> Option<String> {
+    let chosen = run.parent.as_ref();
+    match (chosen, restored) {
+        (None, _) => None,
+        (Some(parent), None) => Some(format!(
+            "job {job} started from empty state, chosen was {}",
+            parent.path
+        )),
+        (Some(parent), Some(restored)) => {
+            let older = parent
+                .checkpoint_id
+                .is_some_and(|id| restored.checkpoint_id < id);
+            let other = parent
+                .checkpoint_id
+                .is_none_or(|id| restored.checkpoint_id == id)
+                && restored
+                    .path
+                    .as_deref()
+                    .is_some_and(|path| last_segment(path) != last_segment(&parent.path));
+            (older || other).then(|| {
+                let got = restored.path.as_deref().unwrap_or("an unknown path");
+                format!(
+                    "job {job} restored checkpoint {} from {got}, chosen was {}",
+                    restored.checkpoint_id, parent.path
+                )
+            })
+        }
+    }
+}
+
+/// The directory's own name: the same location is written in several ways (`file:/x`, `file:///x`, `s3a:`, `s3:`).
+fn last_segment(path: &str) -> &str {
+    path.trim_end_matches('/')
+        .trim_end_matches("/_metadata")
+        .rsplit('/')
+        .next()
+        .unwrap_or(path)
+}
