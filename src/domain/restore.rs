@@ -4,6 +4,7 @@
 //! directories of its last run. Nothing outside of these is ever adopted, and nothing known is ever passed over in
 //! silence: when the newest one is missing or damaged, the plan is to refuse.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::job::{JobId, JobStatus};
