@@ -1,0 +1,374 @@
+//! What the supervisor is asked over its Unix socket: by the launcher, and by a person's `drey savepoint`, `status` and
+//! `pointer`.
+//!
+//! One call per connection: a line of JSON there, a line of JSON back. Only who may open the socket can make Drey act, so
+//! it is made for its owner alone.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::debug;
+
+use crate::domain::job::{JobId, JobStatus};
+use crate::domain::pointer::{Pointer, RunId, TriggerReason};
+use crate::domain::savepoint::SavepointFormat;
+
+/// The longest line that is read: a pointer with a long history is far below it.
+const LINE_LIMIT: u64 = 4 << 20;
+
+/// A call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    tag = "call",
+    rename_all = "kebab-case",
+    rename_all_fields = "kebab-case"
+)]
+pub enum Call {
+    /// The launcher is about to start Flink: where does it resume from?
+    Prepare(Prepare),
+    /// The launcher has started Flink, or found it running already. Said again to a supervisor that was restarted.
+    Started {
+        /// What it is.
+        flink: Prepare,
+        /// The run that was prepared.
+        run: RunId,
+        /// Flink's process id.
+        pid: i32,
+        /// It was started by an earlier launcher that is gone.
+        adopted: bool,
+    },
+    /// Answered when the launcher shall end Flink.
+    Order,
+    /// Flink has ended; answered when everything about it is recorded.
+    Exited {
+        /// Its exit code, `None` when it is not known.
+        code: Option<i32>,
+    },
+    /// Flink has to end: stop its jobs with savepoints. Answered at once, carried out by an [`Order`].
+    Shutdown {
+        /// How long there is, in milliseconds, from now to the end of the process.
+        budget_ms: u64,
+    },
+    /// A person wants a savepoint; answered when it is recorded or has failed.
+    Savepoint(SavepointCall),
+    /// How everything stands.
+    Status,
+    /// The pointer.
+    PointerShow,
+    /// The next start resumes from here.
+    PointerSet {
+        /// A savepoint or retained checkpoint, as Flink would write it.
+        path: String,
+        /// The job's key; `None` in Application mode.
+        job: Option<String>,
+    },
+    /// The next start is from empty state.
+    PointerClear {
+        /// The job's key; `None` in Application mode.
+        job: Option<String>,
+    },
+}
+
+/// What the launcher knows about the Flink that it is going to start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Prepare {
+    /// Its version.
+    pub flink_version: String,
+    /// The user's configuration, flat.
+    pub configuration: BTreeMap<String, String>,
+    /// Application or session mode, as far as the command tells.
+    pub application: bool,
+    /// Standalone mode, in which Flink ignores part of its configuration file.
+    pub standalone: bool,
+}
+
+/// A savepoint by a person's hand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SavepointCall {
+    /// Stop the job with it.
+    pub stop: bool,
+    /// Fire all timers first, for a job that will not be resumed. Only with `stop`.
+    pub drain: bool,
+    /// The format.
+    pub format: Option<SavepointFormat>,
+    /// The job's key, name or id; `None`: the only one.
+    pub job: Option<String>,
+    /// How long to wait, in milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    tag = "reply",
+    rename_all = "kebab-case",
+    rename_all_fields = "kebab-case"
+)]
+pub enum Reply {
+    /// Start Flink like this.
+    Start(StartOrder),
+    /// Do not start: the job is over.
+    Ended {
+        /// Its last state.
+        status: JobStatus,
+    },
+    /// Done.
+    Done,
+    /// End Flink now.
+    Terminate {
+        /// What was reached for each job.
+        settled: Vec<Settled>,
+    },
+    /// What was reached for each job after Flink ended.
+    Settled {
+        /// By job.
+        settled: Vec<Settled>,
+    },
+    /// The savepoint is recorded.
+    Savepoint {
+        /// Its path.
+        path: String,
+    },
+    /// How everything stands.
+    Status(Box<Status>),
+    /// The pointer; `None` when there has never been one.
+    Pointer {
+        /// The pointer.
+        pointer: Option<Box<Pointer>>,
+    },
+    /// It did not work.
+    Failed {
+        /// Why, and what to do.
+        error: String,
+        /// The exit code of whoever asked: 1 failed, 64 bad usage, 75 may work later.
+        code: u8,
+    },
+}
+
+impl Reply {
+    /// It did not work and will not by itself.
+    #[must_use]
+    pub fn failed(error: impl Into<String>) -> Self {
+        Self::Failed {
+            error: error.into(),
+            code: 1,
+        }
+    }
+}
+
+/// How Flink is to be started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct StartOrder {
+    /// The run.
+    pub run: RunId,
+    /// Keys to be set in Flink's configuration.
+    pub set: BTreeMap<String, String>,
+    /// Keys to be removed from it.
+    pub remove: Vec<String>,
+    /// Arguments for a standalone JobManager, right after its command.
+    pub args: Vec<String>,
+    /// Where it resumes from, `None` for empty state.
+    pub restore_from: Option<String>,
+    /// Why.
+    pub why: String,
+}
+
+/// What was reached for one job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Settled {
+    /// The job's key.
+    pub job: String,
+    /// How it came out.
+    pub outcome: SettledOutcome,
+    /// The restore point of the next start.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub path: Option<String>,
+    /// Why it came out like this.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub why: Option<String>,
+    /// Who wanted the stop, when it was one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<TriggerReason>,
+}
+
+/// How it came out for one job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SettledOutcome {
+    /// Stopped with a savepoint that is recorded.
+    Recorded,
+    /// The restore point is a retained checkpoint.
+    Fallback,
+    /// The job finished by itself or was cancelled.
+    Finished,
+    /// The job failed by itself.
+    Failed,
+    /// Nothing was recorded.
+    Nothing,
+}
+
+/// How everything stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Status {
+    /// The version of drey.
+    pub version: String,
+    /// The cluster id.
+    pub cluster_id: String,
+    /// Where the pointer is.
+    pub pointer: PathBuf,
+    /// Flink's process id, while it runs.
+    pub flink_pid: Option<i32>,
+    /// Its version.
+    pub flink_version: Option<String>,
+    /// Its REST address.
+    pub rest_url: Option<String>,
+    /// Whether Flink answered the last time.
+    pub reachable: bool,
+    /// A shutdown is under way.
+    pub shutting_down: bool,
+    /// The jobs, by key.
+    pub jobs: BTreeMap<String, JobReport>,
+}
+
+/// How one job stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct JobReport {
+    /// The job id.
+    pub job_id: Option<JobId>,
+    /// The job's name.
+    pub name: Option<String>,
+    /// Its state.
+    pub status: Option<JobStatus>,
+    /// Running and total tasks.
+    pub tasks: Option<(u32, u32)>,
+    /// What the run started from.
+    pub restored_from: Option<String>,
+    /// The newest recorded restore point.
+    pub restore_point: Option<String>,
+    /// The newest checkpoint that Flink completed in this run.
+    pub completed_checkpoint: Option<i64>,
+    /// The checkpoint interval in milliseconds, as the job really has it.
+    pub checkpoint_interval_ms: Option<u64>,
+    /// A savepoint under way.
+    pub savepoint_in_progress: bool,
+    /// What a person should know.
+    pub problems: Vec<String>,
+}
+
+/// A call on its way to the supervisor, with the way back.
+pub type Incoming = (Call, oneshot::Sender<Reply>);
+
+/// Opens the socket at `path`, for its owner only. A socket left behind by a dead process is replaced.
+///
+/// # Errors
+/// When it cannot be made there.
+pub fn listen(path: &Path) -> io::Result<UnixListener> {
+    if let Some(parent) = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    {
+        fs::create_dir_all(parent)?;
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Takes calls and passes them on until the supervisor is gone.
+pub async fn serve(
+    listener: UnixListener,
+    calls: mpsc::Sender<Incoming>,
+    status: watch::Receiver<Status>,
+) {
+    while !calls.is_closed() {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let (calls, status) = (calls.clone(), status.clone());
+                tokio::spawn(async move {
+                    if let Err(error) = answer(stream, calls, status).await {
+                        debug!(%error, "Control connection ended");
+                    }
+                });
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: nothing to be done but to let others finish.
+                debug!(%error, "Control connection refused");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn answer(
+    stream: UnixStream,
+    calls: mpsc::Sender<Incoming>,
+    status: watch::Receiver<Status>,
+) -> io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut line = String::new();
+    let mut read = BufReader::new(read.take(LINE_LIMIT));
+    read.read_line(&mut line).await?;
+    let (back, reply) = oneshot::channel();
+    let reply = match serde_json::from_str(&line) {
+        Ok(call) if calls.send((call, back)).await.is_ok() => tokio::select! {
+            reply = reply => reply.unwrap_or_else(|_| gone()),
+            // The caller has hung up: its waiting ends, what it asked for goes on.
+            _ = read.read_u8() => return Ok(()),
+        },
+        Ok(_) => gone(),
+        Err(error) => Reply::Failed {
+            error: format!("not a call: {error}"),
+            retry: false,
+        },
+    };
+    let mut text = serde_json::to_string(&reply)?;
+    text.push('\n');
+    write.write_all(text.as_bytes()).await
+}
+
+fn gone() -> Reply {
+    Reply::Failed {
+        error: "the supervisor is shutting down".to_owned(),
+        code: 75,
+    }
+}
+
+/// Makes one call to the supervisor at `path` and waits for its answer, however long that takes.
+///
+/// # Errors
+/// When nobody listens there, or the supervisor goes away before it has answered.
+pub async fn call(path: &Path, call: &Call) -> io::Result<Reply> {
+    let (read, mut write) = UnixStream::connect(path).await?.into_split();
+    let mut text = serde_json::to_string(call)?;
+    text.push('\n');
+    write.write_all(text.as_bytes()).await?;
+    let mut line = String::new();
+    BufReader::new(read.take(LINE_LIMIT))
+        .read_line(&mut line)
+        .await?;
+    if line.is_empty() {
+        return Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "the supervisor went away",
+        ));
+    }
+    Ok(serde_json::from_str(&line)?)
+}
