@@ -1,2 +1,3 @@
-//! Everything that talks to Flink or knows its formats.
+//! What Drey knows of Flink itself: its REST interface, its configuration files and its `_metadata`.
+pub mod metadata;
 pub mod version;

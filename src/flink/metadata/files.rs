@@ -1,0 +1,58 @@
+//! Collects the files that state handles refer to, each once.
+
+use std::collections::HashMap;
+
+use super::{FilePath, StateFile};
+
+/// Whom a file belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// This snapshot alone.
+    Exclusive,
+    /// Other checkpoints may refer to it as well.
+    Shared,
+}
+
+/// The files in the order of their first mention.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    files: Vec<StateFile>,
+    by_path: HashMap<FilePath, usize>,
+}
+
+impl Files {
+    pub(super) fn absolute(&mut self, path: &str, size: Option<u64>, scope: Scope) {
+        self.add(FilePath::Absolute(path.to_owned()), size, false, scope);
+    }
+
+    pub(super) fn relative(&mut self, path: &str, size: Option<u64>, scope: Scope) {
+        self.add(FilePath::Relative(path.to_owned()), size, false, scope);
+    }
+
+    /// A part of a merged file that ends at `end`: the file is at least so long.
+    pub(super) fn segment(&mut self, path: &str, end: u64, scope: Scope) {
+        self.add(FilePath::Absolute(path.to_owned()), Some(end), true, scope);
+    }
+
+    pub(super) fn into_vec(self) -> Vec<StateFile> {
+        self.files
+    }
+
+    fn add(&mut self, path: FilePath, size: Option<u64>, partial: bool, scope: Scope) {
+        let shared = scope == Scope::Shared;
+        if let Some(at) = self.by_path.get(&path) {
+            let known = &mut self.files[*at];
+            known.size = known.size.max(size);
+            known.partial &= partial;
+            known.shared |= shared;
+            return;
+        }
+        self.by_path.insert(path.clone(), self.files.len());
+        self.files.push(StateFile {
+            path,
+            size,
+            partial,
+            shared,
+        });
+    }
+}
