@@ -6,4 +6,5 @@ pub mod flink;
 mod kill;
 pub mod pointer_file;
 pub mod process;
+pub mod storage;
 pub use kill::kill_point;

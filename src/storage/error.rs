@@ -1,0 +1,386 @@
+//! What can go wrong with storage, sorted by what a caller can do about it.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use object_store::client::{HttpError, HttpErrorKind};
+
+use super::location::Location;
+
+/// The reason underneath; free of secrets, and at most a few hundred characters long.
+type Source = Box<dyn StdError + Send + Sync>;
+
+/// Longest text of a server that is passed on, in characters.
+const MAX_DETAIL: usize = 300;
+
+/// What was tried, on what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    action: &'static str,
+    location: String,
+}
+
+impl Attempt {
+    pub(super) fn new(action: &'static str, location: &Location) -> Self {
+        Self {
+            action,
+            location: location.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {} {}", self.action, self.location)
+    }
+}
+
+/// An operation on storage failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// Nothing is there.
+    #[error("{attempt}: not found")]
+    NotFound {
+        /// What was tried.
+        attempt: Attempt,
+        /// What the file system or server said.
+        source: Source,
+    },
+    /// The credentials are missing, wrong, or do not allow it.
+    #[error("{attempt}: access denied; {remedy}")]
+    Denied {
+        /// What was tried.
+        attempt: Attempt,
+        /// What to do about it.
+        remedy: &'static str,
+        /// What the file system or server said.
+        source: Source,
+    },
+    /// The file system is mounted read-only.
+    #[error(
+        "{attempt}: the file system is read-only; mount it writable or choose another directory"
+    )]
+    ReadOnly {
+        /// What was tried.
+        attempt: Attempt,
+        /// What the file system said.
+        source: Source,
+    },
+    /// The file system or the quota is full.
+    #[error("{attempt}: no space left; delete old savepoints or enlarge the volume")]
+    NoSpace {
+        /// What was tried.
+        attempt: Attempt,
+        /// What the file system said.
+        source: Source,
+    },
+    /// The server cannot be reached or is overloaded: worth another try.
+    #[error("{attempt}: storage is unreachable; {remedy}")]
+    Unreachable {
+        /// What was tried.
+        attempt: Attempt,
+        /// What to do if it stays so.
+        remedy: &'static str,
+        /// What the connection or server said.
+        source: Source,
+    },
+    /// No answer in time: worth another try.
+    #[error(
+        "{attempt}: no answer within {after:?}; check the network, or raise the storage timeout"
+    )]
+    TimedOut {
+        /// What was tried.
+        attempt: Attempt,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// Drey cannot look into this kind of storage.
+    #[error(
+        "{attempt}: storage of scheme {scheme}: is not supported (file, s3, s3a, s3p, gs, abfs, abfss, wasb and wasbs \
+         are); keep savepoints in one of those, or set allow-unverified to record paths without looking at them"
+    )]
+    Unsupported {
+        /// What was tried.
+        attempt: Attempt,
+        /// The scheme, as `hdfs`.
+        scheme: String,
+    },
+    /// The file is larger than what is held in memory.
+    #[error(
+        "{attempt}: it has {size} bytes, over the limit of {limit}; raise the metadata limit if that is right"
+    )]
+    TooLarge {
+        /// What was tried.
+        attempt: Attempt,
+        /// Bytes of the file.
+        size: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// Anything else: wrong settings, a broken server, a file system error.
+    #[error("{attempt}: {remedy}")]
+    Other {
+        /// What was tried.
+        attempt: Attempt,
+        /// What to do about it.
+        remedy: &'static str,
+        /// What the file system or server said.
+        source: Source,
+    },
+}
+
+/// A [`StorageError`] without its particulars.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StorageErrorKind {
+    /// Nothing is there.
+    NotFound,
+    /// Credentials or rights are missing.
+    Denied,
+    /// The file system is read-only or full.
+    NotWritable,
+    /// Storage cannot be reached now; another try may succeed.
+    Unreachable,
+    /// Drey does not know this kind of storage.
+    Unsupported,
+    /// Anything else.
+    Other,
+}
+
+impl StorageError {
+    /// Which sort it is.
+    pub fn kind(&self) -> StorageErrorKind {
+        match self {
+            Self::NotFound { .. } => StorageErrorKind::NotFound,
+            Self::Denied { .. } => StorageErrorKind::Denied,
+            Self::ReadOnly { .. } | Self::NoSpace { .. } => StorageErrorKind::NotWritable,
+            Self::Unreachable { .. } | Self::TimedOut { .. } => StorageErrorKind::Unreachable,
+            Self::Unsupported { .. } => StorageErrorKind::Unsupported,
+            Self::TooLarge { .. } | Self::Other { .. } => StorageErrorKind::Other,
+        }
+    }
+
+    /// Whether the same operation may succeed a little later.
+    pub fn is_retryable(&self) -> bool {
+        self.kind() == StorageErrorKind::Unreachable
+    }
+
+    pub(super) fn io(attempt: Attempt, error: io::Error) -> Self {
+        let source = Box::new(error.kind_error());
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                Self::NotFound { attempt, source }
+            }
+            io::ErrorKind::PermissionDenied => Self::Denied {
+                attempt,
+                remedy: FILE_DENIED,
+                source,
+            },
+            io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { attempt, source },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::NoSpace { attempt, source }
+            }
+            io::ErrorKind::StaleNetworkFileHandle
+            | io::ErrorKind::TimedOut
+            | io::ErrorKind::HostUnreachable => Self::Unreachable {
+                attempt,
+                remedy: "check the mounted volume",
+                source,
+            },
+            _ => Self::Other {
+                attempt,
+                remedy: "the file system failed",
+                source,
+            },
+        }
+    }
+
+    pub(super) fn store(attempt: Attempt, error: &object_store::Error) -> Self {
+        let failure = Failure::of(error);
+        let (detail, source) = (failure.detail.clone(), Box::new(Detail(failure.detail)));
+        match failure.status {
+            Some(404) => Self::NotFound { attempt, source },
+            Some(401 | 403) => Self::Denied {
+                attempt,
+                remedy: OBJECT_DENIED,
+                source,
+            },
+            Some(400) if is_about_credentials(&detail) => Self::Denied {
+                attempt,
+                remedy: OBJECT_DENIED,
+                source,
+            },
+            Some(408 | 425 | 429 | 500..) => Self::Unreachable {
+                attempt,
+                remedy: "the server is failing",
+                source,
+            },
+            Some(300..=399) => Self::Other {
+                attempt,
+                remedy: WRONG_REGION,
+                source,
+            },
+            Some(400) if detail.contains("AuthorizationHeaderMalformed") => Self::Other {
+                attempt,
+                remedy: WRONG_REGION,
+                source,
+            },
+            Some(_) => Self::Other {
+                attempt,
+                remedy: "the server refused",
+                source,
+            },
+            None if failure.connection && detail.contains("certificate") => Self::Unreachable {
+                attempt,
+                remedy: UNTRUSTED,
+                source,
+            },
+            None if failure.connection && failure.credentials => Self::Unreachable {
+                attempt,
+                remedy: NO_CREDENTIALS,
+                source,
+            },
+            None if failure.connection => Self::Unreachable {
+                attempt,
+                remedy: NO_CONNECTION,
+                source,
+            },
+            None if detail.contains("redirect without LOCATION") => Self::Other {
+                attempt,
+                remedy: WRONG_REGION,
+                source,
+            },
+            None => Self::Other {
+                attempt,
+                remedy: "check the storage settings",
+                source,
+            },
+        }
+    }
+
+    pub(super) fn settings(attempt: Attempt, detail: String) -> Self {
+        Self::Other {
+            attempt,
+            remedy: "check the storage settings",
+            source: Box::new(Detail(detail)),
+        }
+    }
+}
+
+const FILE_DENIED: &str =
+    "give this user the right, or run under Flink's user (securityContext.fsGroup in a pod)";
+const OBJECT_DENIED: &str = "check the credentials and that they allow to read, write and list here (without the right \
+                             to list, S3 also answers so for what does not exist)";
+const NO_CREDENTIALS: &str = "no credentials are configured and the platform's metadata service does not answer; set \
+                              them in Drey's or Flink's configuration or in the environment (~/.aws profiles are not \
+                              read: export their keys)";
+const NO_CONNECTION: &str = "check the endpoint and the network";
+const UNTRUSTED: &str =
+    "the server's certificate is not trusted; configure its certificate authority as ca-file";
+const WRONG_REGION: &str = "the bucket is elsewhere; configure its region (s3.region)";
+
+/// `io::Error` without a borrowed payload: only its kind and code are passed on.
+trait KindError {
+    fn kind_error(&self) -> io::Error;
+}
+
+impl KindError for io::Error {
+    fn kind_error(&self) -> io::Error {
+        match self.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(self.kind(), shorten(&self.to_string())),
+        }
+    }
+}
+
+/// One line of what a server or a connection said.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Detail(String);
+
+/// What can be found out from an `object_store::Error`, whose inner types are private.
+struct Failure {
+    status: Option<u16>,
+    connection: bool,
+    credentials: bool,
+    detail: String,
+}
+
+impl Failure {
+    fn of(error: &object_store::Error) -> Self {
+        let chain = chain(error);
+        let http = chain.iter().find_map(|e| e.downcast_ref::<HttpError>());
+        let innermost = chain.last().map(ToString::to_string).unwrap_or_default();
+        let whole = error.to_string();
+        let status = status_in(&whole).or(match error {
+            object_store::Error::NotFound { .. } => Some(404),
+            object_store::Error::PermissionDenied { .. }
+            | object_store::Error::Unauthenticated { .. } => Some(403),
+            _ => None,
+        });
+        Self {
+            status: if http.is_some() { None } else { status },
+            connection: http.is_some_and(|e| !matches!(e.kind(), HttpErrorKind::Decode)),
+            credentials: ["169.254.", "metadata.google.internal"]
+                .iter()
+                .any(|host| whole.contains(host)),
+            detail: detail(&chain, &innermost),
+        }
+    }
+}
+
+fn chain(error: &object_store::Error) -> Vec<&(dyn StdError + 'static)> {
+    let first: &(dyn StdError + 'static) = error;
+    std::iter::successors(Some(first), |error| StdError::source(*error)).collect()
+}
+
+/// The last two links of the chain for a connection; status, code and message for an answer.
+fn detail(chain: &[&(dyn StdError + 'static)], innermost: &str) -> String {
+    let element = |name: &str| {
+        let (_, rest) = innermost.split_once(&format!("<{name}>"))?;
+        rest.split_once(&format!("</{name}>"))
+            .map(|(text, _)| text.trim().to_owned())
+    };
+    if let Some(code) = element("Code") {
+        return shorten(
+            &[Some(code), element("Message")]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join(": "),
+        );
+    }
+    let text = match chain.iter().position(|e| e.is::<HttpError>()) {
+        Some(_) => innermost.to_owned(),
+        None => innermost.trim_end_matches([':', ' ']).to_owned(),
+    };
+    shorten(&text)
+}
+
+/// `RequestError::Status` prints "Server returned non-2xx status code: 403 Forbidden: …".
+fn status_in(text: &str) -> Option<u16> {
+    let (_, rest) = text.rsplit_once("status code: ")?;
+    rest.get(..3)?.parse().ok()
+}
+
+fn is_about_credentials(detail: &str) -> bool {
+    [
+        "ExpiredToken",
+        "InvalidToken",
+        "TokenRefreshRequired",
+        "InvalidClientTokenId",
+        "invalid_grant",
+        "invalid_client",
+    ]
+    .iter()
+    .any(|code| detail.contains(code))
+}
+
+fn shorten(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(MAX_DETAIL) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
