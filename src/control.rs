@@ -336,7 +336,7 @@ async fn answer(
         Ok(_) => gone(),
         Err(error) => Reply::Failed {
             error: format!("not a call: {error}"),
-            retry: false,
+            code: 1,
         },
     };
     let mut text = serde_json::to_string(&reply)?;

@@ -112,6 +112,13 @@ impl JobEntry {
         })
     }
 
+    /// A person set or cleared the pointer and nothing was started since: what still runs is of an abandoned lineage.
+    #[must_use]
+    pub fn person_decided(&self) -> bool {
+        self.run.is_none()
+            && (self.cleared || self.newest().is_some_and(|point| point.kind == PointKind::Set))
+    }
+
     /// Adds a restore point and forgets the oldest ones beyond `keep`, but never the newest one that counts.
     pub fn record(&mut self, point: RestorePoint, keep: usize) {
         self.history
@@ -130,14 +137,15 @@ impl JobEntry {
         }
     }
 
-    /// The job restored from checkpoint `id`: plain savepoints with a higher id are of a past that was taken back, and
+    /// The job restored from checkpoint `id` at `at`: earlier plain savepoints with a higher id are of a past that was taken back, and
     /// count no longer. A stop-with-savepoint ended its run, so nothing can have been taken back after it.
     /// Returns whether anything changed.
-    pub fn supersede_above(&mut self, id: i64) -> bool {
+    pub fn supersede_above(&mut self, id: i64, at: Timestamp) -> bool {
         let mut changed = false;
         for point in &mut self.history {
             if point.kind == PointKind::Savepoint
                 && point.checkpoint_id > Some(id)
+                && point.completed < at
                 && !point.superseded
             {
                 point.superseded = true;

@@ -282,7 +282,7 @@ pub fn begin(entry: &mut JobEntry, choice: Option<&Choice>, mut run: Run, keep: 
                 checkpoint_id,
             });
             if let Some(id) = checkpoint_id {
-                entry.supersede_above(id);
+                entry.supersede_above(id, run.stored);
             }
             if !entry.counting().any(|point| point.path == choice.path) {
                 entry.record(adopted(entry, choice, run.stored), keep);
@@ -299,6 +299,28 @@ pub fn begin(entry: &mut JobEntry, choice: Option<&Choice>, mut run: Run, keep: 
     entry.intent = None;
     entry.cleared = false;
     entry.run = Some(run);
+}
+
+/// A person chose `path` for the next start: a new lineage begins with it.
+pub fn person_chose(entry: &mut JobEntry, path: &str, verified: Option<&Verified>, now: Timestamp) {
+    entry.open_lineage();
+    let point = RestorePoint {
+        path: path.to_owned(),
+        kind: PointKind::Set,
+        checkpoint_id: verified.map(|verified| verified.checkpoint_id),
+        job_id: None,
+        lineage: entry.lineage,
+        run: None,
+        reason: TriggerReason::Manual,
+        started: None,
+        completed: now,
+        size: verified.map(|verified| verified.size),
+        flink_version: None,
+        superseded: false,
+    };
+    // One more than there were: a person's choice pushes nothing out.
+    let keep = entry.history.len() + 1;
+    entry.record(point, keep);
 }
 
 /// A restore point of the last run that was found in storage, not recorded by it.

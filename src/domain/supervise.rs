@@ -204,6 +204,9 @@ pub fn decide(policy: &Policy, seen: &Observation<'_>) -> Action {
     if let Some(reason) = &entry.frozen {
         return turn.frozen(reason);
     }
+    if entry.person_decided() {
+        return turn.frozen("a person has chosen what the next start resumes from");
+    }
     match (&entry.intent, seen.ask) {
         (Some(intent), _) => turn.resume(intent),
         (None, Some(ask)) => turn.pursue(ask),

@@ -1,0 +1,314 @@
+//! The supervisor: observe, decide, act, for each job of one Flink cluster.
+//!
+//! It alone writes the pointer and it alone asks Flink for savepoints. The launcher and people reach it by
+//! [calls](crate::control); what is to be done is decided by [`decide`](crate::domain::supervise::decide).
+
+mod asks;
+mod cluster;
+mod start;
+mod turn;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot, watch as channel};
+use tracing::{error, info, warn};
+
+use crate::config::Settings;
+use crate::control::{Call, Incoming, JobReport, Reply, Settled, SettledOutcome, Status};
+use crate::domain::budget::{Backoff, until};
+use crate::domain::job::{JobStatus, JobView};
+use crate::domain::pointer::{JobEntry, Pointer, RunId, TriggerReason};
+use crate::domain::savepoint::FailureCause;
+use crate::domain::supervise::{Ask, Evidence, Outcome, Policy, Process};
+use crate::pointer_file::{PointerError, PointerFile};
+use crate::storage::Storage;
+
+use cluster::Cluster;
+
+/// The wait before something that did not answer is tried again.
+const RETRY: Backoff = Backoff { first: Duration::from_millis(100), most: Duration::from_secs(5) };
+
+/// Supervises one Flink cluster.
+#[derive(Debug)]
+pub struct Supervisor {
+    settings: Settings,
+    policy: Policy,
+    storage: Storage,
+    store: PointerFile,
+    pointer: Pointer,
+    cluster: Option<Cluster>,
+    process: Process,
+    pid: Option<i32>,
+    /// Names this process as the owner of what it starts, unless the user named one.
+    instance: String,
+    jobs: BTreeMap<String, Job>,
+    shutdown: Option<Shutdown>,
+    /// The launcher waits here for the order to end Flink.
+    order: Option<oneshot::Sender<Reply>>,
+    /// The launcher waits here until everything about Flink's end is recorded.
+    exited: Option<oneshot::Sender<Reply>>,
+    status: channel::Sender<Status>,
+}
+
+/// The process has to end.
+#[derive(Debug, Clone, Copy)]
+struct Shutdown {
+    since: Timestamp,
+    deadline: Timestamp,
+}
+
+/// What is known of one job in memory only.
+#[derive(Debug, Default)]
+struct Job {
+    ask: Option<Ask>,
+    waiters: Vec<oneshot::Sender<Reply>>,
+    evidence: Evidence,
+    view: Option<JobView>,
+    /// Flink refused the open intent's request for good.
+    refused: Option<FailureCause>,
+    settled: Option<Outcome>,
+    /// The pointer could not be written in the last turn.
+    unwritable: bool,
+    /// The storage did not answer the last search.
+    searched_in_vain: bool,
+    /// Why it last waited, so that only a change is logged.
+    waiting: &'static str,
+    watch: watch::Watch,
+}
+
+impl Supervisor {
+    /// A supervisor of what `store` points to.
+    ///
+    /// # Errors
+    /// When the pointer cannot be read, or belongs to another cluster id.
+    pub fn new(
+        settings: Settings,
+        storage: Storage,
+        store: PointerFile,
+    ) -> Result<(Self, channel::Receiver<Status>), PointerError> {
+        let pointer = load(&store, &settings.cluster_id)?;
+        let policy = Policy {
+            retry: RETRY,
+            reserve: (settings.shutdown_timeout / 5).min(Duration::from_secs(10)),
+            restart_patience: settings.shutdown_timeout / 4,
+            idle: Duration::from_secs(2),
+            allow_unverified: settings.allow_unverified,
+        };
+        let (status, watched) = channel::channel(Status::default());
+        let supervisor = Self {
+            settings,
+            policy,
+            storage,
+            store,
+            pointer,
+            cluster: None,
+            process: Process::Gone,
+            pid: None,
+            instance: RunId::from_bytes(random()).to_string(),
+            jobs: BTreeMap::new(),
+            shutdown: None,
+            order: None,
+            exited: None,
+            status,
+        };
+        supervisor.report();
+        Ok((supervisor, watched))
+    }
+
+    /// Supervises until nobody can call any more.
+    pub async fn run(mut self, mut calls: mpsc::Receiver<Incoming>) {
+        let mut wake = Timestamp::now();
+        loop {
+            let nap = tokio::time::sleep(until(Timestamp::now(), wake));
+            tokio::select! {
+                biased;
+                call = calls.recv() => match call {
+                    Some((call, back)) => self.accept(call, back).await,
+                    None => return,
+                },
+                () = nap => {}
+            }
+            wake = self.look().await;
+            self.settle();
+            self.report();
+        }
+    }
+
+    async fn accept(&mut self, call: Call, back: oneshot::Sender<Reply>) {
+        let reply = match call {
+            Call::Prepare(flink) => self.prepare(&flink).await,
+            Call::Started { flink, run, pid, adopted } => self.started(&flink, run, pid, adopted),
+            Call::Order => {
+                self.order = Some(back);
+                return;
+            }
+            Call::Exited { code } => {
+                self.exited = Some(back);
+                return self.flink_ended(code);
+            }
+            Call::Shutdown { budget_ms } => self.shut_down(Duration::from_millis(budget_ms)),
+            Call::Savepoint(wanted) => return self.want_savepoint(wanted, back),
+            Call::Status => Reply::Status(Box::new(self.status.borrow().clone())),
+            Call::PointerShow => Reply::Pointer { pointer: Some(Box::new(self.pointer.clone())) },
+            Call::PointerSet { path, job } => self.set_pointer(&path, job.as_deref()).await,
+            Call::PointerClear { job } => self.clear_pointer(job.as_deref()),
+        };
+        // Who has hung up needs no answer.
+        let _ = back.send(reply);
+    }
+
+    /// One look at every job; the time of the next one.
+    async fn look(&mut self) -> Timestamp {
+        self.discover().await;
+        let keys: Vec<String> = self.jobs.keys().cloned().collect();
+        let mut wake = crate::domain::budget::after(Timestamp::now(), self.policy.idle);
+        for key in keys {
+            wake = wake.min(self.turns(&key).await);
+        }
+        wake
+    }
+
+    /// Tells the launcher when every job has come to its end.
+    fn settle(&mut self) {
+        let all: Option<Vec<Settled>> = self
+            .jobs
+            .iter()
+            .map(|(key, job)| Some(self.settled(key, job.settled.as_ref()?)))
+            .collect();
+        let Some(settled) = all else { return };
+        if self.process == Process::Gone {
+            if let Some(back) = self.exited.take() {
+                self.jobs.clear();
+                let _ = back.send(Reply::Settled { settled });
+            }
+            return;
+        }
+        let application = self.cluster.as_ref().is_some_and(|cluster| cluster.application);
+        let over = self.shutdown.is_some()
+            || (application && settled.iter().any(|job| job.outcome != SettledOutcome::Nothing));
+        if over && let Some(back) = self.order.take() {
+            let _ = back.send(Reply::Terminate { settled });
+        }
+    }
+
+    fn settled(&self, key: &str, outcome: &Outcome) -> Settled {
+        let newest = self.pointer.jobs.get(key).and_then(JobEntry::newest);
+        let (outcome, path, why) = match outcome {
+            Outcome::Recorded(path) => (SettledOutcome::Recorded, Some(path.clone()), None),
+            Outcome::Fallback(path, why) => {
+                (SettledOutcome::Fallback, Some(path.clone()), Some(why.clone()))
+            }
+            Outcome::Ended(JobStatus::Failed) => (SettledOutcome::Failed, None, None),
+            Outcome::Ended(_) => (SettledOutcome::Finished, None, None),
+            Outcome::Nothing(why) => (SettledOutcome::Nothing, None, Some(why.clone())),
+        };
+        let path = path.or_else(|| newest.map(|point| point.path.clone()));
+        let reason: Option<TriggerReason> =
+            newest.filter(|_| outcome == SettledOutcome::Recorded).map(|point| point.reason);
+        Settled { job: key.to_owned(), outcome, path, why, reason }
+    }
+
+    /// Writes the pointer. On failure the one in memory is put back as it was.
+    fn save(&mut self, before: Pointer) -> Result<(), PointerError> {
+        self.pointer.seal();
+        self.store.save(&self.pointer).inspect_err(|_| self.pointer = before)
+    }
+
+    /// Changes one entry and writes the pointer; logs when that does not work, for the next turn tries again.
+    fn update(&mut self, key: &str, change: impl FnOnce(&mut JobEntry)) -> bool {
+        let before = self.pointer.clone();
+        change(self.pointer.entry(key));
+        match self.save(before) {
+            Ok(()) => true,
+            Err(error) => {
+                let error = crate::telemetry::one_line(&error, 400);
+                error!(cluster_id = self.settings.cluster_id, error, "Pointer could not be written");
+                false
+            }
+        }
+    }
+
+    fn report(&self) {
+        let cluster = self.cluster.as_ref();
+        let status = Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            cluster_id: self.settings.cluster_id.clone(),
+            pointer: self.store.path().to_owned(),
+            flink_pid: self.pid,
+            flink_version: cluster.map(|cluster| cluster.version.to_string()),
+            rest_url: cluster.map(|cluster| cluster.url.to_string()),
+            reachable: cluster.is_some_and(|cluster| cluster.reachable),
+            shutting_down: self.shutdown.is_some(),
+            jobs: self.job_reports(),
+        };
+        self.status.send_if_modified(|old| {
+            let changed = *old != status;
+            *old = status;
+            changed
+        });
+    }
+
+    fn job_reports(&self) -> BTreeMap<String, JobReport> {
+        let keys = self.pointer.jobs.keys().chain(self.jobs.keys());
+        keys.map(|key| (key.clone(), self.job_report(key))).collect()
+    }
+
+    fn job_report(&self, key: &str) -> JobReport {
+        let entry = self.pointer.jobs.get(key);
+        let run = entry.and_then(|entry| entry.run.as_ref());
+        let job = self.jobs.get(key);
+        let view = job.and_then(|job| job.view.as_ref());
+        let mut problems: Vec<String> =
+            entry.and_then(|entry| entry.frozen.clone()).into_iter().collect();
+        problems.extend(job.into_iter().flat_map(|job| job.watch.problems()));
+        JobReport {
+            job_id: view.map(|view| view.id).or_else(|| run.and_then(|run| run.job_id)),
+            name: view.map(|view| view.name.clone()),
+            status: view.map(|view| view.status).or_else(|| {
+                entry.and_then(|entry| entry.ended.as_ref()).map(|ended| ended.status)
+            }),
+            tasks: view.map(|view| (view.tasks.running, view.tasks.total)),
+            restored_from: run.and_then(|run| Some(run.parent.as_ref()?.path.clone())),
+            restore_point: entry.and_then(|entry| Some(entry.newest()?.path.clone())),
+            completed_checkpoint: job.and_then(|job| job.watch.completed()),
+            checkpoint_interval_ms: job.and_then(|job| job.watch.interval_ms()),
+            savepoint_in_progress: entry.is_some_and(|entry| entry.intent.is_some()),
+            problems,
+        }
+    }
+}
+
+/// The pointer of `cluster_id` in `store`, a new one when there is none.
+///
+/// # Errors
+/// When it cannot be read, or belongs to another cluster id.
+pub fn load(store: &PointerFile, cluster_id: &str) -> Result<Pointer, PointerError> {
+    let pointer = store.load()?.unwrap_or_else(|| Pointer::new(cluster_id));
+    if pointer.cluster_id != cluster_id {
+        return Err(PointerError::OtherCluster {
+            path: store.path().to_owned(),
+            found: pointer.cluster_id,
+            wanted: cluster_id.to_owned(),
+        });
+    }
+    Ok(pointer)
+}
+
+/// Random bytes for an id.
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the operating system has random bytes");
+    bytes
+}
+
+fn log_start(flink: &Cluster, adopted: bool) {
+    let (flink_version, rest) = (flink.version.to_string(), flink.url.as_str());
+    if adopted {
+        warn!(run = %flink.run, flink_version, rest, "Took over a running Flink");
+    } else {
+        info!(run = %flink.run, flink_version, rest, "Flink started");
+    }
+}

@@ -1,0 +1,197 @@
+//! The Flink cluster under supervision: how its REST interface is reached, and whether it is the right one.
+
+use std::collections::BTreeMap;
+
+use tracing::{debug, error, warn};
+use url::Url;
+
+use super::{Job, Supervisor};
+use crate::config::{Mode, Settings};
+use crate::control::Prepare;
+use crate::domain::job::JobView;
+use crate::domain::pointer::{APPLICATION, RunId};
+use crate::domain::supervise::Process;
+use crate::flink::rest::{Auth, FlinkRest, RestError, RestSettings};
+use crate::flink::version::FlinkVersion;
+use crate::telemetry::one_line;
+
+/// Drey's own key in Flink's configuration, by which a JobManager is recognized as the one that was started.
+pub const RUN_KEY: &str = "drey.run-id";
+
+/// The cluster that the launcher started.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    pub(super) rest: FlinkRest,
+    pub(super) url: Url,
+    pub(super) version: FlinkVersion,
+    pub(super) run: RunId,
+    pub(super) application: bool,
+    pub(super) high_availability: bool,
+    pub(super) configuration: BTreeMap<String, String>,
+    /// It answered the last time.
+    pub(super) reachable: bool,
+    /// It has shown the run id that it was started with.
+    recognized: bool,
+}
+
+impl Cluster {
+    pub(super) fn new(settings: &Settings, flink: &Prepare, run: RunId) -> Result<Self, String> {
+        let version: FlinkVersion = flink
+            .flink_version
+            .parse()
+            .map_err(|error| format!("Flink's version {:?}: {error}", flink.flink_version))?;
+        let url = match &settings.rest_url {
+            Some(url) => url.clone(),
+            None => rest_url(&flink.configuration)?,
+        };
+        let auth = match (&settings.rest_bearer_file, &settings.rest_basic_file) {
+            (Some(file), _) => Some(Auth::Bearer(file.clone())),
+            (None, Some(file)) => Some(Auth::Basic(file.clone())),
+            (None, None) => None,
+        };
+        let rest = FlinkRest::new(RestSettings {
+            url: url.clone(),
+            ca: settings.rest_ca.clone(),
+            client_cert: settings.rest_client_cert.clone(),
+            client_key: settings.rest_client_key.clone(),
+            auth,
+            timeout: settings.rest_timeout,
+            verify_hostname: settings.rest_verify_hostname,
+            ..RestSettings::default()
+        })
+        .map_err(|error| one_line(&error, 400))?;
+        rest.assume_version(version);
+        Ok(Self {
+            rest,
+            url,
+            version,
+            run,
+            application: is_application(settings.mode, flink.application),
+            high_availability: high_availability(&flink.configuration),
+            configuration: flink.configuration.clone(),
+            reachable: false,
+            recognized: false,
+        })
+    }
+
+    /// The jobs, once it is sure that this is the Flink that was started and not another one on the same port.
+    async fn jobs(&mut self) -> Result<Vec<JobView>, RestError> {
+        if !self.recognized {
+            let configuration = self.rest.jobmanager_config().await?;
+            let found = configuration.get(RUN_KEY);
+            if found.map(String::as_str) != Some(self.run.as_str()) {
+                error!(rest = self.url.as_str(), found, expected = %self.run,
+                    "Another Flink answers at the REST address: give this one a port of its own with rest.port");
+                return Err(RestError::foreign(&self.url));
+            }
+            self.recognized = true;
+        }
+        self.rest.jobs().await
+    }
+}
+
+/// The mode that was set, else what the command tells.
+pub(super) fn is_application(mode: Mode, by_command: bool) -> bool {
+    match mode {
+        Mode::Auto => by_command,
+        Mode::Application => true,
+        Mode::Session => false,
+    }
+}
+
+/// Whether Flink's own high availability is on: it then chooses job ids and restore points itself.
+pub(super) fn high_availability(configuration: &BTreeMap<String, String>) -> bool {
+    let kind = configuration.get("high-availability.type").or_else(|| configuration.get("high-availability"));
+    kind.is_some_and(|kind| !kind.eq_ignore_ascii_case("none"))
+}
+
+/// Where the JobManager's REST interface can be reached from the same machine or pod.
+fn rest_url(configuration: &BTreeMap<String, String>) -> Result<Url, String> {
+    let get = |key: &str| configuration.get(key).map(String::as_str);
+    let tls = get("security.ssl.rest.enabled").is_some_and(|on| on.eq_ignore_ascii_case("true"));
+    let port = match get("rest.bind-port") {
+        None => get("rest.port").unwrap_or("8081"),
+        Some(port) => port,
+    };
+    let port: u16 = port.parse().ok().filter(|port| *port != 0).ok_or_else(|| {
+        format!("Flink's REST port {port:?} does not name one port; set rest.port, or tell the address with `--rest-url`")
+    })?;
+    let host = match get("rest.bind-address") {
+        None | Some("0.0.0.0" | "::" | "localhost") => "127.0.0.1",
+        Some(host) => host,
+    };
+    let scheme = if tls { "https" } else { "http" };
+    Url::parse(&format!("{scheme}://{host}:{port}")).map_err(|error| format!("Flink's REST address: {error}"))
+}
+
+impl Supervisor {
+    /// Looks which jobs there are. Left out while savepoints are under way: then only their results matter.
+    pub(super) async fn discover(&mut self) {
+        let busy = |key: &String| self.pointer.jobs.get(key).is_some_and(|entry| entry.intent.is_some());
+        let known = !self.jobs.is_empty() && self.jobs.keys().all(busy);
+        if !known {
+            self.refresh().await;
+        }
+    }
+
+    /// Asks Flink for its jobs.
+    pub(super) async fn refresh(&mut self) {
+        let Some(cluster) = self.cluster.as_mut().filter(|_| self.process == Process::Running) else {
+            return;
+        };
+        let was = cluster.reachable;
+        let views = cluster.jobs().await;
+        cluster.reachable = views.is_ok();
+        match views {
+            Ok(views) => {
+                self.place(views);
+                self.watch_jobs().await;
+            }
+            Err(error) => {
+                let (error, rest) = (one_line(&error, 300), self.cluster.as_ref().map(|c| c.url.to_string()));
+                if was {
+                    warn!(rest, error, "Flink does not answer");
+                } else {
+                    debug!(rest, error, "Flink does not answer");
+                }
+                for job in self.jobs.values_mut() {
+                    job.view = None;
+                }
+            }
+        }
+    }
+
+    fn place(&mut self, views: Vec<JobView>) {
+        for job in self.jobs.values_mut() {
+            job.view = None;
+        }
+        if self.cluster.as_ref().is_some_and(|cluster| cluster.application) {
+            let run = self.pointer.jobs.get(APPLICATION).and_then(|entry| entry.run.as_ref());
+            let wanted = run.and_then(|run| run.job_id);
+            let view = views.iter().find(|view| Some(view.id) == wanted).or(views.first()).cloned();
+            self.jobs.entry(APPLICATION.to_owned()).or_default().view = view;
+        } else {
+            self.place_session_jobs(views);
+        }
+    }
+
+    /// In session mode a job's key is its name; a second one of the same name gets its id behind it.
+    fn place_session_jobs(&mut self, views: Vec<JobView>) {
+        let mut views = views;
+        // Of several jobs with one name the one that is still there comes first, then the youngest.
+        views.sort_by_key(|view| (view.status.is_globally_terminal(), -view.start_time));
+        for view in views {
+            let taken = |key: &str| {
+                self.jobs.get(key).and_then(|job: &Job| job.view.as_ref()).is_some_and(|v| v.id != view.id)
+            };
+            let key = if taken(&view.name) { format!("{}@{}", view.name, view.id) } else { view.name.clone() };
+            let run = self.pointer.jobs.get(&key).and_then(|entry| entry.run.as_ref());
+            let known = run.is_some_and(|run| run.job_id == Some(view.id));
+            if view.status.is_globally_terminal() && !known {
+                continue;
+            }
+            let job = self.jobs.entry(key).or_default();
+            job.view = Some(view);
+        }
+    }
+}

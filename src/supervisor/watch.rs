@@ -1,0 +1,240 @@
+//! What is looked at while a job runs: whether it restored what was chosen, which checkpoints it completes, and whether
+//! its code overrides what Drey relies on.
+
+use jiff::Timestamp;
+use tracing::{error, info, warn};
+
+use super::start::Completed;
+use super::{Supervisor, random};
+use crate::domain::job::{JobStatus, JobView};
+use crate::domain::pointer::{Parent, Run, RunId};
+use crate::domain::restore::{Restored, restore_mismatch};
+use crate::flink::wire::{CheckpointConfig, CheckpointStats};
+use crate::flink::restore_keys::RestoreKeys;
+use crate::telemetry::one_line;
+
+/// What has been seen of one job in its present run.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    /// The restored checkpoint was compared with the chosen one.
+    compared: bool,
+    /// Checkpoint id and time of the last restore.
+    restored: Option<(i64, Timestamp)>,
+    completed: Option<i64>,
+    config: Option<CheckpointConfig>,
+    stopped_outside: Option<String>,
+}
+
+impl Watch {
+    pub(super) fn stopped_outside(&self) -> Option<&str> {
+        self.stopped_outside.as_deref()
+    }
+
+    pub(super) fn completed(&self) -> Option<i64> {
+        self.completed
+    }
+
+    pub(super) fn interval_ms(&self) -> Option<u64> {
+        self.config.as_ref()?.interval_ms
+    }
+
+    /// What a person should know.
+    pub(super) fn problems(&self) -> Vec<String> {
+        let Some(config) = &self.config else { return Vec::new() };
+        let mut problems = Vec::new();
+        if config.interval_ms.is_none() {
+            problems.push(
+                "the job takes no checkpoints; without a savepoint it starts from empty state: \
+                 set execution.checkpointing.interval"
+                    .to_owned(),
+            );
+        } else if !config.retained {
+            problems.push(
+                "the job's code overrides the retention of its checkpoints: they are deleted when the JobManager \
+                 ends; use RETAIN_ON_CANCELLATION there"
+                    .to_owned(),
+            );
+        }
+        problems
+    }
+}
+
+impl Supervisor {
+    /// Looks at the checkpoints of every job that Flink has shown.
+    pub(super) async fn watch_jobs(&mut self) {
+        let seen: Vec<(String, JobView)> = self
+            .jobs
+            .iter()
+            .filter_map(|(key, job)| Some((key.clone(), job.view.clone()?)))
+            .collect();
+        for (key, view) in seen {
+            // While savepoints are wanted at once, only a job that is over is looked at.
+            let quiet = self.shutdown.is_none() && self.jobs.get(&key).is_some_and(|job| job.ask.is_none());
+            let wanted = match view.status {
+                JobStatus::Finished => true,
+                JobStatus::Running => quiet || self.is_new(&key, &view),
+                _ => false,
+            };
+            if wanted {
+                self.watch_job(&key, &view).await;
+            }
+        }
+    }
+
+    fn is_new(&self, key: &str, view: &JobView) -> bool {
+        let run = self.pointer.jobs.get(key).and_then(|entry| entry.run.as_ref());
+        run.is_none_or(|run| run.job_id != Some(view.id))
+    }
+
+    async fn watch_job(&mut self, key: &str, view: &JobView) {
+        let Some(cluster) = &self.cluster else { return };
+        let (application, known) = (cluster.application, self.jobs.get(key).is_some_and(|job| job.watch.config.is_some()));
+        let stats = match cluster.rest.checkpoints(view.id).await {
+            Ok(stats) => stats,
+            Err(error) => {
+                tracing::debug!(job_id = %view.id, error = one_line(&error, 300), "No checkpoint statistics");
+                return;
+            }
+        };
+        if !known && view.status == JobStatus::Running {
+            // 404 means that the job has no checkpointing at all.
+            let config = match cluster.rest.checkpoint_config(view.id).await {
+                Ok(config) => Some(config),
+                Err(error) if error.is_not_found() => Some(CheckpointConfig::default()),
+                Err(_) => None,
+            };
+            self.learn_config(key, config);
+        }
+        if !application && self.is_new(key, view) {
+            self.begin_session_job(key, view, &stats);
+        }
+        self.compare(key, view, &stats);
+        self.note_completed(key, &stats);
+        if view.status == JobStatus::Finished
+            && let Some(job) = self.jobs.get_mut(key)
+        {
+            job.watch.stopped_outside = stats.stopped_with_savepoint();
+        }
+    }
+
+    fn learn_config(&mut self, key: &str, config: Option<CheckpointConfig>) {
+        let Some(job) = self.jobs.get_mut(key) else { return };
+        job.watch.config = config;
+        for problem in job.watch.problems() {
+            warn!(job = key, problem, "Job is not well protected");
+        }
+    }
+
+    /// What was restored must be what was chosen. After a failover, plain savepoints of the past that was taken back
+    /// count no longer.
+    fn compare(&mut self, key: &str, view: &JobView, stats: &CheckpointStats) {
+        let restored = stats.restored.as_ref().map(|restored| {
+            let at = Timestamp::from_millisecond(restored.timestamp_ms).unwrap_or(Timestamp::UNIX_EPOCH);
+            (restored.id, at)
+        });
+        let Some(job) = self.jobs.get_mut(key) else { return };
+        let first = !std::mem::replace(&mut job.watch.compared, true);
+        let again = job.watch.restored != restored;
+        job.watch.restored = restored;
+        if first {
+            self.compare_with_choice(key, view, stats);
+        }
+        if again && let Some((id, at)) = restored {
+            self.supersede(key, id, at);
+        }
+    }
+
+    fn compare_with_choice(&mut self, key: &str, view: &JobView, stats: &CheckpointStats) {
+        let Some(entry) = self.pointer.jobs.get(key).filter(|entry| entry.frozen.is_none()) else { return };
+        let Some(run) = entry.run.as_ref() else { return };
+        let restored = stats
+            .restored
+            .as_ref()
+            .map(|restored| Restored { checkpoint_id: restored.id, path: restored.path.clone() });
+        match restore_mismatch(run, view.id, restored.as_ref()) {
+            Some(mismatch) => {
+                error!(job_id = %view.id, mismatch, "Flink did not restore what was chosen: the pointer is frozen");
+                self.update(key, |entry| entry.frozen = Some(mismatch));
+            }
+            None => {
+                let checkpoint_id = restored.map(|restored| restored.checkpoint_id);
+                info!(job_id = %view.id, name = view.name, restored_checkpoint_id = checkpoint_id, "Job is running");
+            }
+        }
+    }
+
+    fn supersede(&mut self, key: &str, id: i64, at: Timestamp) {
+        let mut entry = self.pointer.jobs.get(key).cloned().unwrap_or_default();
+        if entry.supersede_above(id, at) {
+            warn!(job = key, restored_checkpoint_id = id, "Job restored from an older checkpoint: newer plain savepoints count no longer");
+            self.update(key, |known| *known = entry);
+        }
+    }
+
+    /// Remembers the newest completed checkpoint, so that a start can tell when it has been lost.
+    fn note_completed(&mut self, key: &str, stats: &CheckpointStats) {
+        let completed = stats.latest_completed.as_ref().filter(|latest| !latest.discarded).map(|latest| latest.id);
+        let Some(job) = self.jobs.get_mut(key) else { return };
+        if completed <= job.watch.completed {
+            return;
+        }
+        job.watch.completed = completed;
+        let application = self.cluster.as_ref().is_some_and(|cluster| cluster.application);
+        let run = self.pointer.jobs.get(key).and_then(|entry| entry.run.as_ref());
+        // Only a retained checkpoint is missed when it is not there any more.
+        let retained = job.watch.config.as_ref().is_some_and(|config| config.retained);
+        if let (Some(checkpoint_id), Some(run), true) = (completed, run, application && retained && run.is_some_and(|run| run.checkpoint_dir.is_some())) {
+            let completed = Completed { run: run.id.clone(), checkpoint_id };
+            if let Err(error) = completed.save(&self.settings) {
+                warn!(error = one_line(&error, 300), "Completed checkpoint could not be noted");
+            }
+        }
+    }
+
+    /// A job of a session cluster was submitted: its run begins, in the lineage that it was restored from.
+    fn begin_session_job(&mut self, key: &str, view: &JobView, stats: &CheckpointStats) {
+        let run = self.session_run(view, stats);
+        let restored = run.parent.clone();
+        self.update(key, |entry| {
+            let last = |path: &str| path.trim_end_matches('/').rsplit('/').next().map(str::to_owned);
+            let continues = restored.as_ref().is_some_and(|parent| {
+                let ours = |dir: &Option<String>| dir.as_ref().is_some_and(|dir| parent.path.contains(dir.as_str()));
+                entry.history.iter().any(|point| last(&point.path) == last(&parent.path))
+                    || entry.run.as_ref().is_some_and(|run| ours(&run.checkpoint_dir) || ours(&run.savepoint_dir))
+            });
+            if !continues && (entry.run.is_some() || !entry.history.is_empty()) {
+                entry.open_lineage();
+            }
+            entry.ended = None;
+            entry.intent = None;
+            entry.run = Some(run);
+        });
+        self.ask_shutdown(key);
+    }
+
+    fn session_run(&self, view: &JobView, stats: &CheckpointStats) -> Run {
+        let cluster = self.cluster.as_ref();
+        let configuration = cluster.map(|cluster| &cluster.configuration);
+        let version = cluster.map(|cluster| cluster.version);
+        let id = RunId::from_bytes(random());
+        let option = |base: &Option<String>, savepoints: bool| {
+            let keys = RestoreKeys::of(version?);
+            let key = if savepoints { keys.savepoint_dir() } else { keys.checkpoint_dir() };
+            let base = base.as_deref().or_else(|| key.find_in(configuration?))?;
+            Some(base.trim_end_matches('/').to_owned())
+        };
+        let savepoints = option(&self.settings.savepoint_dir, true);
+        Run {
+            job_id: Some(view.id),
+            parent: stats.restored.as_ref().and_then(|restored| {
+                Some(Parent { path: restored.path.clone()?, checkpoint_id: Some(restored.id) })
+            }),
+            checkpoint_dir: option(&self.settings.checkpoint_dir, false).map(|base| format!("{base}/{}", view.id)),
+            savepoint_dir: savepoints.map(|base| format!("{base}/{}/{id}", self.settings.cluster_id)),
+            stored: Timestamp::now(),
+            owner: self.instance.clone(),
+            flink_version: version.map(|version| version.to_string()).unwrap_or_default(),
+            id,
+        }
+    }
+}
