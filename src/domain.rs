@@ -1,5 +1,6 @@
 //! What Drey knows and decides, as plain values: no I/O, no async and no clock in here.
 pub mod budget;
+pub mod claim;
 pub mod job;
 pub mod pointer;
 pub mod restore;

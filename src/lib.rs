@@ -1,5 +1,7 @@
 //! Drey supervises Apache Flink jobs from inside: it takes a savepoint before a JobManager goes away, records where it
 //! is, and makes the next start resume from exactly there.
+pub mod cli;
+pub mod config;
 pub mod control;
 pub mod domain;
 pub mod flink;
@@ -7,4 +9,5 @@ mod kill;
 pub mod pointer_file;
 pub mod process;
 pub mod storage;
+pub mod telemetry;
 pub use kill::kill_point;

@@ -1,0 +1,175 @@
+//! Settings from flags, environment and a file, in this order of precedence.
+//!
+//! Promises: what comes out is valid, or all errors are reported at once, each with its source and what to do about it.
+//! The environment is handed in; nothing here reads it. Of a setting that is given twice, only the value that counts is
+//! looked at, so that a flag can overrule a bad file.
+mod args;
+mod check;
+mod docs;
+mod error;
+mod file;
+mod parse;
+mod shown;
+mod sources;
+mod table;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub use args::SettingsArgs;
+pub use docs::markdown_table;
+pub use error::{ConfigError, ConfigErrors};
+pub use sources::Source;
+pub use table::{Settings, Spec, TABLE};
+pub use values::{LogFormat, Mode, Restart};
+
+use error::Problem;
+use file::Content;
+use sources::{CONFIG_KEY, Environment, Resolver, nearest, spec};
+
+/// The settings, and where each of them came from.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The settings.
+    pub settings: Settings,
+    /// Where they came from, in the order of [`TABLE`].
+    sources: Vec<Source>,
+}
+
+/// One setting as it is shown to people.
+#[derive(Debug, Clone)]
+pub struct Effective<'a> {
+    /// What is known of the setting.
+    pub spec: &'static Spec,
+    /// Its value; null when there is none.
+    pub value: serde_json::Value,
+    /// Where it came from.
+    pub source: &'a Source,
+}
+
+impl Loaded {
+    /// All settings in the order of [`TABLE`].
+    #[must_use]
+    pub fn effective(&self) -> Vec<Effective<'_>> {
+        TABLE
+            .iter()
+            .zip(self.settings.values())
+            .zip(&self.sources)
+            .map(|((spec, value), source)| Effective {
+                spec,
+                value,
+                source,
+            })
+            .collect()
+    }
+}
+
+/// Settings from the command line, the environment and the file that either of them names.
+///
+/// # Errors
+/// Everything that is wrong: values, keys and `DREY_…` variables that nobody knows, settings that do not go together,
+/// files that cannot be read.
+pub fn load(
+    args: &SettingsArgs,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Loaded, ConfigErrors> {
+    let mut resolver = Resolver::default();
+    let env = Environment::read(env);
+    args.give_to(&mut resolver);
+    let file = match (args.config.first(), env.config) {
+        (Some(path), _) => Some((PathBuf::from(path), Source::Flag)),
+        (None, Some(path)) => {
+            let source = Source::Env(sources::CONFIG_ENV.to_owned());
+            Some((PathBuf::from(path), source))
+        }
+        (None, None) => None,
+    };
+    for (key, text, source) in env.given {
+        resolver.give_os(key, text, source);
+    }
+    unknown_variables(&env.unknown, &mut resolver);
+    if let Some((path, source)) = file {
+        read_file(&path, &source, &mut resolver);
+    }
+    for (key, text, source) in env.fallbacks {
+        resolver.give_os(key, text, source);
+    }
+    finish(resolver)
+}
+
+fn finish(mut resolver: Resolver) -> Result<Loaded, ConfigErrors> {
+    let mut settings = Settings::resolve(&mut resolver);
+    let state_dir = settings.state_dir.clone();
+    for (key, path) in [
+        ("pointer", &mut settings.pointer),
+        ("socket", &mut settings.socket),
+    ] {
+        if let (false, Ok(name)) = (resolver.is_given(key), path.strip_prefix("STATE_DIR")) {
+            *path = state_dir.join(name);
+        }
+    }
+    check::check(&settings, &mut resolver);
+    if !resolver.errors.is_empty() {
+        return Err(ConfigErrors(resolver.errors));
+    }
+    let sources = TABLE
+        .iter()
+        .map(|spec| resolver.source(spec.key).clone())
+        .collect();
+    Ok(Loaded { settings, sources })
+}
+
+fn unknown_variables(names: &[String], resolver: &mut Resolver) {
+    for name in names {
+        let remedy = meant(nearest(name, TABLE.iter().map(Spec::env)), "unset it");
+        let problem = Problem::new("is not known", remedy);
+        resolver.errors.push(problem.at(format!("env `{name}`")));
+    }
+}
+
+fn meant(nearest: Option<String>, otherwise: &str) -> String {
+    nearest.map_or_else(
+        || format!("{otherwise}; `drey config` shows what there is"),
+        |name| format!("did you mean `{name}`?"),
+    )
+}
+
+fn read_file(path: &Path, source: &Source, resolver: &mut Resolver) {
+    match fs::read_to_string(path) {
+        Ok(text) => take_content(path, file::read(&text), resolver),
+        Err(error) => {
+            let what = format!("could not read {}: {error}", path.display());
+            let problem = Problem::new(what, "name a YAML file that can be read");
+            resolver.wrong(CONFIG_KEY, source, problem);
+        }
+    }
+}
+
+fn take_content(path: &Path, content: Content, resolver: &mut Resolver) {
+    let at = |line| Source::File {
+        path: path.to_owned(),
+        line,
+    };
+    for entry in content.entries {
+        let source = at(entry.line);
+        match spec(&entry.key) {
+            Some(spec) => resolver.give(spec.key, entry.text, source),
+            None => {
+                let known = TABLE.iter().map(|spec| spec.key.to_owned());
+                let remedy = meant(nearest(&entry.key, known), "take it out");
+                resolver.wrong(&entry.key, &source, Problem::new("is not known", remedy));
+            }
+        }
+    }
+    for (line, key, problem) in content.flaws {
+        match key {
+            Some(key) => resolver.wrong(&key, &at(line), problem),
+            None => resolver.errors.push(problem.at(at(line).to_string())),
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Values as `drey config` shows them: as they could be written, and as JSON.
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+use url::Url;
+
+use super::parse;
+use super::values::Choice;
+use crate::flink::version::FlinkVersion;
+
+/// Can be shown.
+pub(super) trait Shown {
+    /// The value; null when nothing is given.
+    fn shown(&self) -> Value;
+}
+
+impl<T: Shown> Shown for Option<T> {
+    fn shown(&self) -> Value {
+        self.as_ref().map_or(Value::Null, Shown::shown)
+    }
+}
+
+impl<T: Choice> Shown for T {
+    fn shown(&self) -> Value {
+        T::NAMES
+            .iter()
+            .find(|(_, it)| it == self)
+            .map_or(Value::Null, |(name, _)| Value::from(*name))
+    }
+}
+
+macro_rules! shown {
+    ($($type:ty: |$it:ident| $value:expr;)+) => {
+        $( impl Shown for $type {
+            fn shown(&self) -> Value {
+                let $it = self;
+                Value::from($value)
+            }
+        } )+
+    };
+}
+
+shown! {
+    String: |it| it.as_str();
+    bool: |it| *it;
+    usize: |it| *it;
+    PathBuf: |it| it.to_string_lossy();
+    Url: |it| it.as_str();
+    Duration: |it| parse::time(*it);
+    FlinkVersion: |it| it.to_string();
+}
