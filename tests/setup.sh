@@ -155,7 +155,7 @@ part_flink() {
     echo "$CACHE/flink/$1"
 }
 
-# apache-flink has bin/ and conf/, apache-flink-libraries has lib/, opt/ and plugins/: in a wheel under pyflink/, in a
+# apache-flink has bin/ and conf/, apache-flink-libraries has lib/, opt/, plugins/ and a jar for bin/: in a wheel under pyflink/, in a
 # source archive under deps/.
 make_flink() {
     local home=$1 version=$2 download=$1/download part from
@@ -165,15 +165,17 @@ make_flink() {
     wait $!
     unpack "$download/flink"
     unpack "$download/libraries"
-    for part in flink/bin flink/conf libraries/lib libraries/opt libraries/plugins; do
+    for part in flink/bin flink/conf libraries/bin libraries/lib libraries/opt libraries/plugins; do
         from=$(package_dir "$download/${part%/*}" "${part#*/}")
         [[ -n $from ]] || die "no ${part#*/}/ in the packages of Flink $version"
-        mv "$from" "$home/"
+        mkdir -p "$home/${part#*/}"
+        mv "$from"/* "$home/${part#*/}/"
     done
     chmod +x "$home"/bin/*
     mkdir "$home/log" "$home/usrlib"
     rm -rf "$download"
-    compgen -G "$home/lib/flink-dist*.jar" >/dev/null || die "no flink-dist in the packages of Flink $version"
+    [[ -e $home/bin/bash-java-utils.jar ]] && compgen -G "$home/lib/flink-dist*.jar" >/dev/null ||
+        die "no flink-dist or bash-java-utils in the packages of Flink $version"
 }
 
 # package_dir DIR NAME: the directory NAME in the package unpacked at DIR.
