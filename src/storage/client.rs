@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
-use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
-use object_store::{BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig};
+use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::{
+    BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig, StaticCredentialProvider,
+};
 use url::Url;
 
 use super::location::Bucket;
@@ -121,7 +123,13 @@ fn gcs(bucket: &str, gcs: &GcsSettings, settings: &StorageSettings) -> Result<St
     builder = builder
         .with_bucket_name(bucket)
         .with_skip_signature(gcs.anonymous.unwrap_or(false));
-    if let Some(file) = &gcs.credentials_file {
+    if gcs.anonymous == Some(true) {
+        // Writes of object_store 0.14 ask for a token in spite of skip_signature: without this, the metadata service.
+        let nobody = GcpCredential {
+            bearer: String::new(),
+        };
+        builder = builder.with_credentials(Arc::new(StaticCredentialProvider::new(nobody)));
+    } else if let Some(file) = &gcs.credentials_file {
         builder = builder.with_application_credentials(file.to_string_lossy());
     }
     if let Some(endpoint) = &gcs.endpoint {

@@ -198,60 +198,42 @@ impl StorageError {
 
     pub(super) fn store(attempt: Attempt, error: &object_store::Error) -> Self {
         let failure = Failure::of(error);
-        let (detail, source) = (failure.detail.clone(), Box::new(Detail(failure.detail)));
-        match failure.status {
-            Some(404) => Self::NotFound { attempt, source },
-            Some(401 | 403) => Self::Denied {
+        let (detail, source) = (&failure.detail, Box::new(Detail(failure.detail.clone())));
+        match failure.class {
+            Class::NotFound => Self::NotFound { attempt, source },
+            Class::Denied => Self::Denied {
                 attempt,
                 remedy: OBJECT_DENIED,
                 source,
             },
-            Some(400) if is_about_credentials(&detail) => Self::Denied {
-                attempt,
-                remedy: OBJECT_DENIED,
-                source,
-            },
-            Some(408 | 425 | 429 | 500..) => Self::Unreachable {
-                attempt,
-                remedy: "the server is failing",
-                source,
-            },
-            Some(300..=399) => Self::Other {
-                attempt,
-                remedy: WRONG_REGION,
-                source,
-            },
-            Some(400) if detail.contains("AuthorizationHeaderMalformed") => Self::Other {
-                attempt,
-                remedy: WRONG_REGION,
-                source,
-            },
-            Some(_) => Self::Other {
-                attempt,
-                remedy: "the server refused",
-                source,
-            },
-            None if failure.connection && detail.contains("certificate") => Self::Unreachable {
-                attempt,
-                remedy: UNTRUSTED,
-                source,
-            },
-            None if failure.connection && failure.credentials => Self::Unreachable {
+            Class::NoCredentials => Self::Unreachable {
                 attempt,
                 remedy: NO_CREDENTIALS,
                 source,
             },
-            None if failure.connection => Self::Unreachable {
+            Class::Overloaded => Self::Unreachable {
                 attempt,
-                remedy: NO_CONNECTION,
+                remedy: "the server is failing",
                 source,
             },
-            None if detail.contains("redirect without LOCATION") => Self::Other {
+            Class::Connection => {
+                let remedy = if detail.contains("certificate") {
+                    UNTRUSTED
+                } else {
+                    NO_CONNECTION
+                };
+                Self::Unreachable {
+                    attempt,
+                    remedy,
+                    source,
+                }
+            }
+            Class::Elsewhere => Self::Other {
                 attempt,
                 remedy: WRONG_REGION,
                 source,
             },
-            None => Self::Other {
+            Class::Other => Self::Other {
                 attempt,
                 remedy: "check the storage settings",
                 source,
@@ -301,10 +283,18 @@ struct Detail(String);
 
 /// What can be found out from an `object_store::Error`, whose inner types are private.
 struct Failure {
-    status: Option<u16>,
-    connection: bool,
-    credentials: bool,
+    class: Class,
     detail: String,
+}
+
+enum Class {
+    NotFound,
+    Denied,
+    NoCredentials,
+    Overloaded,
+    Connection,
+    Elsewhere,
+    Other,
 }
 
 impl Failure {
@@ -313,19 +303,59 @@ impl Failure {
         let http = chain.iter().find_map(|e| e.downcast_ref::<HttpError>());
         let innermost = chain.last().map(ToString::to_string).unwrap_or_default();
         let whole = error.to_string();
-        let status = status_in(&whole).or(match error {
-            object_store::Error::NotFound { .. } => Some(404),
+        let detail = detail(&innermost);
+        // Credential errors are generic ones. First of all, so that a credential service that knows no role is never
+        // taken for a missing savepoint.
+        let generic = matches!(error, object_store::Error::Generic { .. });
+        let class = if generic && METADATA_SERVICES.iter().any(|path| whole.contains(path)) {
+            Class::NoCredentials
+        } else if http.is_some_and(|e| !matches!(e.kind(), HttpErrorKind::Decode)) {
+            Class::Connection
+        } else {
+            Class::of_answer(error, &whole, &detail)
+        };
+        Self { class, detail }
+    }
+}
+
+/// In the addresses of what gives tokens to pods and machines: AWS (IMDS, container credentials, EKS), Google, Azure.
+const METADATA_SERVICES: [&str; 7] = [
+    "/latest/api/token",
+    "/latest/meta-data",
+    "/v2/credentials",
+    "169.254.",
+    "computeMetadata",
+    "/metadata/identity",
+    "/v1/credentials",
+];
+
+impl Class {
+    fn of_answer(error: &object_store::Error, whole: &str, detail: &str) -> Self {
+        match error {
+            object_store::Error::NotFound { .. } => return Self::NotFound,
             object_store::Error::PermissionDenied { .. }
-            | object_store::Error::Unauthenticated { .. } => Some(403),
-            _ => None,
-        });
-        Self {
-            status: if http.is_some() { None } else { status },
-            connection: http.is_some_and(|e| !matches!(e.kind(), HttpErrorKind::Decode)),
-            credentials: ["169.254.", "metadata.google.internal"]
-                .iter()
-                .any(|host| whole.contains(host)),
-            detail: detail(&chain, &innermost),
+            | object_store::Error::Unauthenticated { .. } => {
+                return Self::Denied;
+            }
+            _ => {}
+        }
+        match status_in(whole) {
+            Some(401 | 403) => Self::Denied,
+            Some(400) if is_about_credentials(detail) => Self::Denied,
+            Some(408 | 425 | 429 | 500..) => Self::Overloaded,
+            Some(300..=399) => Self::Elsewhere,
+            _ if detail.contains("AuthorizationHeaderMalformed")
+                || detail.contains("without LOCATION") =>
+            {
+                Self::Elsewhere
+            }
+            // A listing in a bucket that does not exist.
+            Some(404)
+                if detail.contains("NoSuchBucket") || detail.contains("ContainerNotFound") =>
+            {
+                Self::NotFound
+            }
+            _ => Self::Other,
         }
     }
 }
@@ -335,27 +365,18 @@ fn chain(error: &object_store::Error) -> Vec<&(dyn StdError + 'static)> {
     std::iter::successors(Some(first), |error| StdError::source(*error)).collect()
 }
 
-/// The last two links of the chain for a connection; status, code and message for an answer.
-fn detail(chain: &[&(dyn StdError + 'static)], innermost: &str) -> String {
+/// Code and message of a server's XML, else its text.
+fn detail(innermost: &str) -> String {
     let element = |name: &str| {
         let (_, rest) = innermost.split_once(&format!("<{name}>"))?;
         rest.split_once(&format!("</{name}>"))
-            .map(|(text, _)| text.trim().to_owned())
+            .map(|(text, _)| text.trim())
     };
-    if let Some(code) = element("Code") {
-        return shorten(
-            &[Some(code), element("Message")]
-                .into_iter()
-                .flatten()
-                .collect::<Vec<_>>()
-                .join(": "),
-        );
+    match (element("Code"), element("Message")) {
+        (Some(code), Some(message)) => shorten(&format!("{code}: {message}")),
+        (Some(code), None) => shorten(code),
+        _ => shorten(innermost.trim_end_matches([':', ' '])),
     }
-    let text = match chain.iter().position(|e| e.is::<HttpError>()) {
-        Some(_) => innermost.to_owned(),
-        None => innermost.trim_end_matches([':', ' ']).to_owned(),
-    };
-    shorten(&text)
 }
 
 /// `RequestError::Status` prints "Server returned non-2xx status code: 403 Forbidden: …".
