@@ -1,6 +1,6 @@
 //! The one door to Flink's savepoints and checkpoints, in a local directory or in object storage.
 //!
-//! Promises: each operation ends within [`StorageSettings::timeout`]; each error says what was tried on what, what to do
+//! Promises: each operation ends within [`timeout`](field@StorageSettings::timeout); each error says what was tried on what, what to do
 //! about it, and by [`StorageError::kind`] whether another try makes sense; no error shows a secret. Listings never walk
 //! into state files. Whether a `_metadata` is whole is not known here: see the metadata reader.
 
@@ -36,7 +36,11 @@ use remote::Remote;
 /// Requests under way at once.
 const CONCURRENCY: usize = 16;
 
-/// Access to whatever storage a [`Location`] names. Clients are made at first use, one for each bucket, and kept.
+/// Access to whatever storage a [`Location`] names. Clients are made at first use, one for each bucket, and kept:
+/// [`Storage::probe_writable`] at start-up makes the later operations faster by that and by the open connection.
+///
+/// Works in a tokio runtime with time and I/O enabled. Proxies are taken from `HTTPS_PROXY` and `NO_PROXY`. An operation
+/// on a hung network mount times out, but its thread stays: end the runtime with `shutdown_background`.
 #[derive(Debug)]
 pub struct Storage {
     settings: StorageSettings,
@@ -83,7 +87,7 @@ impl Storage {
     ///
     /// # Errors
     /// [`StorageError::NotFound`] if the directory or the file in it is missing; [`StorageError::TooLarge`] beyond
-    /// [`StorageSettings::metadata_limit`].
+    /// [`metadata_limit`](field@StorageSettings::metadata_limit).
     pub async fn read_metadata(&self, location: &Location) -> Result<Bytes, StorageError> {
         let attempt = Attempt::new("read the metadata of", location);
         let limit = self.settings.metadata_limit();

@@ -405,3 +405,96 @@ fn shorten(text: &str) -> String {
         None => line,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    fn kind_and_text(error: object_store::Error) -> (StorageErrorKind, String) {
+        let at = Location::parse("s3://b/k").unwrap();
+        let error = StorageError::store(Attempt::new("read", &at), &error);
+        (
+            error.kind(),
+            format!("{error}: {}", error.source().unwrap()),
+        )
+    }
+
+    fn generic(text: &str) -> object_store::Error {
+        object_store::Error::Generic {
+            store: "S3",
+            source: Box::new(Detail(text.to_owned())),
+        }
+    }
+
+    #[test]
+    fn answers_are_sorted_by_status_and_code() {
+        let status = |rest: &str| generic(&format!("Server returned non-2xx status code: {rest}"));
+        for (error, kind, part) in [
+            (
+                status("403 Forbidden: "),
+                StorageErrorKind::Denied,
+                "check the credentials",
+            ),
+            (
+                status("400 Bad Request: <Code>ExpiredToken</Code>"),
+                StorageErrorKind::Denied,
+                "ExpiredToken",
+            ),
+            (
+                status("429 Too Many Requests: "),
+                StorageErrorKind::Unreachable,
+                "failing",
+            ),
+            (
+                status("500 Internal: "),
+                StorageErrorKind::Unreachable,
+                "failing",
+            ),
+            (status("301 Moved: "), StorageErrorKind::Other, "s3.region"),
+            (
+                status(
+                    "400 Bad Request: <Code>AuthorizationHeaderMalformed</Code><Message>use r</Message>",
+                ),
+                StorageErrorKind::Other,
+                "s3.region",
+            ),
+            (
+                status("404 Not Found: <Code>NoSuchBucket</Code>"),
+                StorageErrorKind::NotFound,
+                "NoSuchBucket",
+            ),
+            (
+                generic("anything"),
+                StorageErrorKind::Other,
+                "storage settings",
+            ),
+        ] {
+            let (found, text) = kind_and_text(error);
+            assert_eq!(found, kind, "{text}");
+            assert!(text.contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_404_of_a_credential_service_is_never_not_found() {
+        for service in [
+            "PUT http://169.254.169.254/latest/api/token",
+            "GET http://metadata.google.internal/computeMetadata/v1/instance",
+            "POST https://sts.r.amazonaws.com/",
+            "POST https://login.microsoftonline.com/t/oauth2/v2.0/token",
+        ] {
+            let (kind, text) = kind_and_text(generic(&format!(
+                "{service} - status code: 404 Not Found: "
+            )));
+            assert_ne!(kind, StorageErrorKind::NotFound, "{text}");
+        }
+    }
+
+    #[test]
+    fn long_answers_become_one_short_line() {
+        let (_, text) = kind_and_text(generic(&format!("ü\n{}", "stack trace ü ".repeat(5000))));
+        assert!(text.len() < 700 && !text.contains('\n'), "{text}");
+    }
+}

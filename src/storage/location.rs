@@ -155,6 +155,23 @@ impl Location {
         }
     }
 
+    /// Where `_metadata` files are if this directory has Flink's `s3.entropy.key` in its path: Flink writes state files
+    /// below random names there, and metadata without them (`EntropyInjector.removeEntropyMarkerIfPresent`).
+    #[must_use]
+    pub fn without_entropy(&self, key: &str) -> Self {
+        let on_s3 = matches!(
+            self.target,
+            Target::Object {
+                bucket: Bucket::S3 { .. },
+                ..
+            }
+        );
+        if !on_s3 || key.is_empty() || !self.path.contains(key) {
+            return self.clone();
+        }
+        self.with_path(normalize(&self.path.replacen(key, "", 1)))
+    }
+
     /// Whether both mean the same file or object: `/x`, `file:/x` and `file:///x` do, so do `s3://b/k` and `s3a://b/k`.
     pub fn same_place(&self, other: &Self) -> bool {
         match &self.target {

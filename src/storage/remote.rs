@@ -25,8 +25,13 @@ impl Remote {
         }
         match self.read(&self.path(METADATA_FILE)?, limit).await {
             Err(missing @ Error::NotFound { .. }) if !self.key.is_empty() => {
-                // The first answer says more: nobody gives a file that is not called `_metadata`.
-                self.read(&self.path("")?, limit).await.map_err(|_| missing)
+                match self.read(&self.path("")?, limit).await {
+                    // Azure's hierarchical namespace has directories, which read as empty blobs.
+                    Ok(Content::Bytes(bytes)) if bytes.is_empty() => Err(missing),
+                    // The first answer says more: hardly anybody gives a file that is not called `_metadata`.
+                    Err(Error::NotFound { .. }) => Err(missing),
+                    other => other,
+                }
             }
             other => other,
         }

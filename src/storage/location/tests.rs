@@ -153,6 +153,19 @@ fn same_place_sees_through_spellings() {
     assert!(!parse("hdfs://a/k").same_place(&parse("hdfs://a/l")));
 }
 
+#[test]
+fn entropy_is_no_part_of_where_metadata_is() {
+    let dir = parse("s3://b/_entropy_/checkpoints");
+    assert_eq!(
+        dir.without_entropy("_entropy_").as_str(),
+        "s3://b/checkpoints"
+    );
+    assert_eq!(dir.without_entropy("other"), dir);
+    assert_eq!(dir.without_entropy(""), dir);
+    let local = parse("/_entropy_/checkpoints");
+    assert_eq!(local.without_entropy("_entropy_"), local);
+}
+
 proptest! {
     #[test]
     fn any_text_is_read_or_refused_and_printed_back(text in ".{0,40}", scheme in "(file:|file://|s3://b|gs://b|hdfs:)?") {
