@@ -137,15 +137,17 @@ impl JobEntry {
         }
     }
 
-    /// The job restored from checkpoint `id` at `at`: earlier plain savepoints with a higher id are of a past that was taken back, and
-    /// count no longer. A stop-with-savepoint ended its run, so nothing can have been taken back after it.
-    /// Returns whether anything changed.
+    /// The job restored checkpoint `id` at `at`, as Flink reports it (`latest.restored`: `id`, `restore_timestamp`):
+    /// plain savepoints asked for before that and with a higher id are of a past that was taken back, and count no
+    /// longer. A stop-with-savepoint ended its run, so nothing can have been taken back after it.
+    /// May be called in every turn. Returns whether anything changed.
     pub fn supersede_above(&mut self, id: i64, at: Timestamp) -> bool {
         let mut changed = false;
         for point in &mut self.history {
+            let before = point.started.unwrap_or(point.completed) <= at;
             if point.kind == PointKind::Savepoint
                 && point.checkpoint_id > Some(id)
-                && point.completed < at
+                && before
                 && !point.superseded
             {
                 point.superseded = true;
@@ -153,6 +155,21 @@ impl JobEntry {
             }
         }
         changed
+    }
+
+    /// The next run starts from `path`: whatever of this lineage would be chosen before it the next time is of a past
+    /// that is taken back with this start, and counts no longer.
+    pub fn supersede_for(&mut self, path: &str) {
+        let chosen = self.counting().find(|point| point.path == path);
+        let Some(rank) = chosen.map(RestorePoint::rank) else {
+            return;
+        };
+        let lineage = self.lineage;
+        for point in &mut self.history {
+            if point.lineage == lineage && point.path != path && point.rank() >= rank {
+                point.superseded = true;
+            }
+        }
     }
 
     /// Opens a new lineage: whatever was recorded before counts no longer.
@@ -228,6 +245,9 @@ pub struct Intent {
     pub stored: Timestamp,
     /// Until when its result is waited for.
     pub deadline: Timestamp,
+    /// Where Flink said that its savepoint is, when it could not be read back: the next start must not pass it over.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub location: Option<String>,
 }
 
 /// The job is over and is not started again by the same owner.
@@ -274,7 +294,7 @@ pub struct RestorePoint {
     /// The Flink version that wrote it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub flink_version: Option<String>,
-    /// A plain savepoint whose job has since restored from a lower checkpoint id.
+    /// Of a past that was taken back: the job, or a later run, has since restored a lower checkpoint id.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub superseded: bool,
 }
@@ -359,3 +379,6 @@ impl fmt::Display for RunId {
         f.write_str(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests;

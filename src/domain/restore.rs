@@ -7,9 +7,12 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::job::{JobId, JobStatus};
+pub use self::mismatch::{Restored, restore_mismatch};
+use super::job::JobStatus;
 use super::pointer::{Ended, JobEntry, Parent, PointKind, RestorePoint, Run, TriggerReason};
 use super::supervise::{Sighting, Verdict, Verified};
+
+mod mismatch;
 
 /// A start path that makes a JobManager fail on purpose when nothing replaced it.
 pub const TRIPWIRE: &str = "file:///drey/not-injected";
@@ -47,7 +50,7 @@ pub struct StartView<'a> {
     pub strategy: Strategy,
     /// Who starts: what may not resurrect its own finished job.
     pub owner: &'a str,
-    /// What lies in the last run's directories.
+    /// What lies in the last run's directories, and in the one of the open intent.
     pub found: Sighting<&'a [Found]>,
     /// The highest checkpoint id that the last run was seen to complete.
     pub completed: Option<i64>,
@@ -101,14 +104,8 @@ pub struct Refusal {
 #[must_use]
 pub fn plan_restore(view: &StartView<'_>) -> RestorePlan {
     let entry = view.entry;
-    if view.strategy == Strategy::None {
-        return RestorePlan::Fresh("the restore strategy is none".to_owned());
-    }
     if entry.cleared {
         return RestorePlan::Fresh("the pointer was cleared".to_owned());
-    }
-    if let Some(reason) = &entry.frozen {
-        return refuse(format!("the pointer is frozen: {reason}"), REMEDY_CHOOSE);
     }
     if let Some(plan) = entry
         .ended
@@ -116,6 +113,12 @@ pub fn plan_restore(view: &StartView<'_>) -> RestorePlan {
         .and_then(|ended| after_end(view, ended))
     {
         return plan;
+    }
+    if view.strategy == Strategy::None {
+        return RestorePlan::Fresh("the restore strategy is none".to_owned());
+    }
+    if let Some(reason) = &entry.frozen {
+        return refuse(format!("the pointer is frozen: {reason}"), REMEDY_CHOOSE);
     }
     let found = match view.found {
         Sighting::Seen(found) => found,
@@ -126,7 +129,7 @@ pub fn plan_restore(view: &StartView<'_>) -> RestorePlan {
     };
     match newest(view, found) {
         Some(best) => judge(view, &best),
-        None => without_point(view),
+        None => without_point(view, found),
     }
 }
 
@@ -149,6 +152,17 @@ fn newest(view: &StartView<'_>, found: &[Found]) -> Option<Found> {
         kind: point.kind,
         checkpoint_id: point.rank(),
     });
+    // A stop whose savepoint could not be read back at the time: its sinks have committed, so nothing older will do.
+    let open = view
+        .entry
+        .intent
+        .iter()
+        .filter_map(|intent| intent.location.as_ref())
+        .map(|path| Found {
+            path: path.clone(),
+            kind: PointKind::Stop,
+            checkpoint_id: i64::MAX,
+        });
     let known = |path: &str| view.entry.history.iter().any(|point| point.path == path);
     let listed = found.iter().filter(|point| !known(&point.path)).cloned();
     let allowed = |point: &Found| {
@@ -156,6 +170,7 @@ fn newest(view: &StartView<'_>, found: &[Found]) -> Option<Found> {
     };
     // Recorded ones come first, newest first: of equal ids the first is kept.
     recorded
+        .chain(open)
         .chain(listed)
         .filter(allowed)
         .reduce(|best, point| {
@@ -239,9 +254,18 @@ fn lost_checkpoint(view: &StartView<'_>, best: Option<i64>) -> Option<RestorePla
 }
 
 /// From empty state only when there has never been a restore point in this lineage.
-fn without_point(view: &StartView<'_>) -> RestorePlan {
+fn without_point(view: &StartView<'_>, found: &[Found]) -> RestorePlan {
     if let Some(lost) = lost_checkpoint(view, None) {
         return lost;
+    }
+    let passed_over = view.entry.counting().count() + found.len();
+    if view.strategy == Strategy::LatestSavepoint
+        && (passed_over > 0 || view.completed.is_some())
+    {
+        return refuse(
+            "there is no savepoint, only retained checkpoints".to_owned(),
+            &format!("resume from the newest one with the restore strategy latest-state, or {REMEDY_CHOOSE}"),
+        );
     }
     if let Some(parent) = view.entry.run.as_ref().and_then(|run| run.parent.as_ref()) {
         return refuse(
@@ -281,12 +305,10 @@ pub fn begin(entry: &mut JobEntry, choice: Option<&Choice>, mut run: Run, keep: 
                 path: choice.path.clone(),
                 checkpoint_id,
             });
-            if let Some(id) = checkpoint_id {
-                entry.supersede_above(id, run.stored);
-            }
             if !entry.counting().any(|point| point.path == choice.path) {
                 entry.record(adopted(entry, choice, run.stored), keep);
             }
+            entry.supersede_for(&choice.path);
         }
         None => {
             if !entry.history.is_empty() || entry.run.is_some() {
@@ -345,55 +367,5 @@ fn adopted(entry: &JobEntry, choice: &Choice, now: Timestamp) -> RestorePoint {
     }
 }
 
-/// What Flink reports to have restored (`latest.restored`).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Restored {
-    /// The checkpoint id.
-    pub checkpoint_id: i64,
-    /// The path, where Flink reports it.
-    pub path: Option<String>,
-}
-
-/// Compares what Flink restored with what was chosen for `run`; the mismatch in words, or `None` when all is well.
-///
-/// A higher id is all right: after a failover Flink restores the newest checkpoint of the run itself, and with high
-/// availability its own metadata win over the start path.
-#[must_use]
-pub fn restore_mismatch(run: &Run, job: JobId, restored: Option<&Restored>) -> Option<String> {
-    let chosen = run.parent.as_ref();
-    match (chosen, restored) {
-        (None, _) => None,
-        (Some(parent), None) => Some(format!(
-            "job {job} started from empty state, chosen was {}",
-            parent.path
-        )),
-        (Some(parent), Some(restored)) => {
-            let older = parent
-                .checkpoint_id
-                .is_some_and(|id| restored.checkpoint_id < id);
-            let other = parent
-                .checkpoint_id
-                .is_none_or(|id| restored.checkpoint_id == id)
-                && restored
-                    .path
-                    .as_deref()
-                    .is_some_and(|path| last_segment(path) != last_segment(&parent.path));
-            (older || other).then(|| {
-                let got = restored.path.as_deref().unwrap_or("an unknown path");
-                format!(
-                    "job {job} restored checkpoint {} from {got}, chosen was {}",
-                    restored.checkpoint_id, parent.path
-                )
-            })
-        }
-    }
-}
-
-/// The directory's own name: the same location is written in several ways (`file:/x`, `file:///x`, `s3a:`, `s3:`).
-fn last_segment(path: &str) -> &str {
-    path.trim_end_matches('/')
-        .trim_end_matches("/_metadata")
-        .rsplit('/')
-        .next()
-        .unwrap_or(path)
-}
+#[cfg(test)]
+mod tests;

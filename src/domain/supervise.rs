@@ -14,12 +14,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::budget::{Backoff, after};
+use self::turn::{Turn, without_pointer};
+use super::budget::Backoff;
 use super::job::{JobStatus, JobView};
 use super::pointer::{Intent, JobEntry, PointKind, TriggerReason};
-use super::savepoint::{
-    FailureCause, FailureClass, OperationStatus, SavepointFormat, SavepointKind, TriggerId,
-};
+use super::savepoint::{FailureCause, OperationStatus, SavepointFormat, SavepointKind, TriggerId};
+
+mod turn;
 
 /// What a look at something outside showed. "Not there" and "could not look" are different facts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -56,7 +57,8 @@ pub struct Ask {
     pub reason: TriggerReason,
     /// The format, where Flink has a choice.
     pub format: Option<SavepointFormat>,
-    /// Where the savepoint goes; `None`: Flink's default directory.
+    /// Above the directory of the savepoint, which is named after its trigger id so that no other one is ever taken for
+    /// it; `None`: Flink's default directory.
     pub directory: Option<String>,
     /// When it was asked.
     pub since: Timestamp,
@@ -103,6 +105,9 @@ pub struct Verified {
 }
 
 /// What earlier actions of the same ask found out. Kept in memory only: after a restart it is found out again.
+///
+/// A new ask starts with none of it. Storing or closing an intent takes `late` away, which is about one intent only. A
+/// storage that does not answer is searched again at once: whoever acts pauses between such searches.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Evidence {
     /// The last restore point that was read back, and when an unreachable one may be tried again.
@@ -111,7 +116,8 @@ pub struct Evidence {
     pub late: Option<Sighting<Verified>>,
     /// The newest retained checkpoint of the run.
     pub fallback: Option<Sighting<Verified>>,
-    /// The last failed attempt, how many there were, and when the last one was.
+    /// The last failed attempt, how many there were, and when the last one was. A request that Flink did not accept is
+    /// one as well, although its intent is still open.
     pub failure: Option<(FailureCause, u32, Timestamp)>,
 }
 
@@ -122,7 +128,8 @@ pub struct Observation<'a> {
     pub now: Timestamp,
     /// What is wanted, if anything.
     pub ask: Option<&'a Ask>,
-    /// The job's entry in the pointer.
+    /// The job's entry in the pointer. Unreachable in the turn after a write that failed, so that a pointer which can be
+    /// read and not written does not hold an end up for ever.
     pub entry: Sighting<&'a JobEntry>,
     /// The job in Flink.
     pub job: Sighting<&'a JobView>,
@@ -130,7 +137,8 @@ pub struct Observation<'a> {
     pub process: Process,
     /// What Flink says of the open intent; `None` when there is no open intent.
     pub operation: Option<Sighting<&'a OperationStatus>>,
-    /// The job has FINISHED with a stop-with-savepoint that somebody else ordered: its path.
+    /// The job has FINISHED with a stop-with-savepoint that somebody else ordered: its path. While that cannot be told,
+    /// the job is to be shown as unreachable, not as FINISHED.
     pub stopped_outside: Option<&'a str>,
     /// What earlier actions found.
     pub evidence: &'a Evidence,
@@ -208,332 +216,11 @@ pub fn decide(policy: &Policy, seen: &Observation<'_>) -> Action {
         return turn.frozen("a person has chosen what the next start resumes from");
     }
     match (&entry.intent, seen.ask) {
+        // A stop aborts plain savepoints that are under way, and it does not wait for them.
+        (Some(intent), Some(ask)) if is_stop(ask.kind) && !is_stop(intent.kind) => turn.pursue(ask),
         (Some(intent), _) => turn.resume(intent),
         (None, Some(ask)) => turn.pursue(ask),
         (None, None) => turn.watch(),
-    }
-}
-
-/// No intent can be stored, so no request may be sent.
-fn without_pointer(policy: &Policy, seen: &Observation<'_>) -> Action {
-    match seen.ask {
-        Some(ask) if seen.now >= ask.deadline => {
-            Action::Settle(Outcome::Nothing("the pointer could not be read".to_owned()))
-        }
-        Some(_) => Action::Wait(
-            after(seen.now, policy.retry.first),
-            "the pointer cannot be read",
-        ),
-        None => Action::Wait(after(seen.now, policy.idle), "the pointer cannot be read"),
-    }
-}
-
-/// One turn over a readable pointer.
-struct Turn<'a> {
-    policy: &'a Policy,
-    seen: &'a Observation<'a>,
-    entry: &'a JobEntry,
-}
-
-impl Turn<'_> {
-    /// The run did not start from what was chosen: nothing of it is recorded.
-    fn frozen(&self, reason: &str) -> Action {
-        if self.seen.ask.is_some() || self.seen.process == Process::Gone {
-            return Action::Settle(Outcome::Nothing(format!("the pointer is frozen: {reason}")));
-        }
-        self.idle("the pointer is frozen")
-    }
-
-    /// An intent is open: bring it to its end.
-    fn resume(&self, intent: &Intent) -> Action {
-        match &self.seen.operation {
-            Some(Sighting::Seen(OperationStatus::Completed { location })) => {
-                self.conclude(location, point_kind(intent.kind))
-            }
-            Some(Sighting::Seen(OperationStatus::Failed(cause))) => match &cause.savepoint {
-                // The savepoint was written, only the stop failed: Flink itself says to restore from exactly it.
-                Some(path) => self.conclude(path, PointKind::Stop),
-                None => Action::Abandon(cause.clone()),
-            },
-            Some(Sighting::Seen(OperationStatus::InProgress)) => self.in_progress(intent),
-            Some(Sighting::Seen(OperationStatus::Unknown) | Sighting::Absent) => {
-                self.unknown(intent)
-            }
-            Some(Sighting::Unreachable) | None => self.unanswered(intent),
-        }
-    }
-
-    fn in_progress(&self, intent: &Intent) -> Action {
-        match self.seen.ask {
-            // A stop aborts plain savepoints that are under way, and it does not wait for them.
-            Some(ask) if is_stop(ask.kind) && !is_stop(intent.kind) => Action::Abandon(cause(
-                FailureClass::AnotherInProgress,
-                "a stop-with-savepoint took its place",
-            )),
-            Some(ask) if self.overdue(ask) => {
-                self.fall_back("the savepoint was not complete in time")
-            }
-            _ => Action::Wait(
-                after(self.seen.now, self.poll(intent)),
-                "savepoint in progress",
-            ),
-        }
-    }
-
-    /// Flink does not know the trigger id: it never came, or the JobManager that knew it is gone.
-    fn unknown(&self, intent: &Intent) -> Action {
-        match self.seen.job {
-            Sighting::Seen(job) if job.status.is_globally_terminal() => self.search(intent),
-            Sighting::Seen(job) if ready(job) => Action::Send,
-            _ => self.unanswered(intent),
-        }
-    }
-
-    /// Nobody can be asked how the operation stands.
-    fn unanswered(&self, intent: &Intent) -> Action {
-        if self.seen.process == Process::Gone {
-            return self.search(intent);
-        }
-        match self.seen.ask {
-            Some(ask) if self.overdue(ask) => self.fall_back("Flink did not answer in time"),
-            Some(_) => self.retry("Flink does not answer"),
-            None if is_stop(intent.kind) || self.seen.now < intent.deadline => {
-                self.retry("Flink does not answer")
-            }
-            None => Action::Abandon(cause(
-                FailureClass::Unavailable,
-                "Flink did not answer in time",
-            )),
-        }
-    }
-
-    /// The job or its JobManager is gone: only storage still knows whether the savepoint was completed.
-    fn search(&self, intent: &Intent) -> Action {
-        match &self.seen.evidence.late {
-            None => Action::SearchIntent,
-            Some(Sighting::Seen(found)) => self.record(found, point_kind(intent.kind), true),
-            Some(Sighting::Absent) => Action::Abandon(cause(
-                FailureClass::JobGone,
-                "the job was gone before its savepoint was complete",
-            )),
-            Some(Sighting::Unreachable) => self.storage_away(),
-        }
-    }
-
-    /// The storage cannot be looked at. The intent stays, so the next start looks again.
-    fn storage_away(&self) -> Action {
-        match self.seen.ask {
-            Some(ask) if self.overdue(ask) => {
-                Action::Settle(Outcome::Nothing("the storage did not answer".to_owned()))
-            }
-            None if self.seen.process == Process::Gone => {
-                Action::Settle(Outcome::Nothing("the storage did not answer".to_owned()))
-            }
-            _ => Action::SearchIntent,
-        }
-    }
-
-    /// Flink says that a savepoint is complete: it counts once it was read back.
-    fn conclude(&self, path: &str, kind: PointKind) -> Action {
-        let verdict = match &self.seen.evidence.verdict {
-            Some((known, verdict, again)) if known == path => (verdict, *again),
-            _ => return Action::Verify(path.to_owned()),
-        };
-        match verdict {
-            (Verdict::Good(verified), _) => self.record(verified, kind, true),
-            (Verdict::Unsupported(_), _) if self.policy.allow_unverified => {
-                Action::Record(NewPoint {
-                    path: path.to_owned(),
-                    kind,
-                    verified: None,
-                    close_intent: true,
-                })
-            }
-            (Verdict::Unreachable(_), again) => match self.seen.ask {
-                Some(ask) if self.overdue(ask) => {
-                    self.unverified("the storage did not answer", kind)
-                }
-                _ if self.seen.now >= again => Action::Verify(path.to_owned()),
-                _ => Action::Wait(again, "the savepoint cannot be read back"),
-            },
-            (Verdict::Missing, _) => {
-                self.unverified("Flink reported a savepoint that is not there", kind)
-            }
-            (Verdict::Damaged(why) | Verdict::Unsupported(why), _) => self.unverified(why, kind),
-        }
-    }
-
-    /// A savepoint that cannot be read back never replaces a good restore point. After a stop the intent stays open:
-    /// the job has no newer state anywhere, so the next start must look at it again rather than pass over it.
-    fn unverified(&self, why: &str, kind: PointKind) -> Action {
-        match kind {
-            PointKind::Stop => Action::Settle(Outcome::Nothing(format!(
-                "the savepoint is not usable: {why}"
-            ))),
-            _ => Action::Abandon(cause(FailureClass::StorageUnwritable, why)),
-        }
-    }
-
-    /// A savepoint is wanted and none is under way.
-    fn pursue(&self, ask: &Ask) -> Action {
-        if let Some(path) = self.stopped() {
-            return Action::Settle(Outcome::Recorded(path.to_owned()));
-        }
-        if let Some(path) = self.plain_done(ask) {
-            return Action::Settle(Outcome::Recorded(path.to_owned()));
-        }
-        match self.seen.job {
-            Sighting::Seen(job) if job.status == JobStatus::Failed => {
-                return self.give_up(ask, "the job has failed");
-            }
-            Sighting::Seen(job) if job.status.is_globally_terminal() => return self.ended(job),
-            _ => {}
-        }
-        if let Some((cause, attempts, at)) = &self.seen.evidence.failure {
-            let again = after(*at, self.policy.retry.wait(*attempts));
-            if !cause.class.is_retryable() || after(again, self.policy.reserve) >= ask.deadline {
-                return self.give_up(ask, &cause.root);
-            }
-            if self.seen.now < again && matches!(self.seen.job, Sighting::Seen(job) if ready(job)) {
-                return Action::Wait(again, "the last attempt failed");
-            }
-        }
-        match self.seen.job {
-            Sighting::Seen(job) if ready(job) && !self.overdue(ask) => {
-                Action::StoreIntent(self.intent(ask, job))
-            }
-            _ => self.not_ready(ask),
-        }
-    }
-
-    fn not_ready(&self, ask: &Ask) -> Action {
-        if self.seen.process == Process::Gone {
-            return self.give_up(ask, "the Flink process has ended");
-        }
-        let failing = matches!(self.seen.job,
-            Sighting::Seen(job) if matches!(job.status, JobStatus::Restarting | JobStatus::Failing));
-        let patience = after(ask.since, self.policy.restart_patience);
-        if failing && self.seen.now >= patience {
-            return self.give_up(ask, "the job keeps restarting");
-        }
-        if self.overdue(ask) {
-            return self.give_up(ask, "the job was not running in time");
-        }
-        self.retry("not all tasks are running yet")
-    }
-
-    /// There will be no savepoint. Who only asked for one is told; before an end the newest checkpoint has to do.
-    fn give_up(&self, ask: &Ask, why: &str) -> Action {
-        if ask.must_end {
-            self.fall_back(why)
-        } else {
-            Action::Settle(Outcome::Nothing(why.to_owned()))
-        }
-    }
-
-    fn fall_back(&self, why: &str) -> Action {
-        match &self.seen.evidence.fallback {
-            None => Action::SearchFallback,
-            Some(Sighting::Seen(found)) => {
-                let newest = self.entry.newest();
-                if newest.is_some_and(|point| point.checkpoint_id >= Some(found.checkpoint_id)) {
-                    return Action::Settle(Outcome::Fallback(found.path.clone(), why.to_owned()));
-                }
-                self.record(found, PointKind::Checkpoint, false)
-            }
-            Some(Sighting::Absent) => Action::Settle(Outcome::Nothing(why.to_owned())),
-            Some(Sighting::Unreachable) => match self.seen.ask {
-                Some(ask) if self.seen.now < ask.deadline => Action::SearchFallback,
-                _ => Action::Settle(Outcome::Nothing(format!(
-                    "{why}, and the storage did not answer"
-                ))),
-            },
-        }
-    }
-
-    /// Nobody wants anything: notice the job's end.
-    fn watch(&self) -> Action {
-        if let Some(path) = self.stopped() {
-            return Action::Settle(Outcome::Recorded(path.to_owned()));
-        }
-        match self.seen.job {
-            Sighting::Seen(job) if job.status.is_globally_terminal() => self.ended(job),
-            _ if self.seen.process == Process::Gone => {
-                Action::Settle(Outcome::Nothing("the Flink process has ended".to_owned()))
-            }
-            _ => self.idle("nothing to do"),
-        }
-    }
-
-    fn ended(&self, job: &JobView) -> Action {
-        if let Some(path) = self.seen.stopped_outside {
-            return self.conclude(path, PointKind::Stop);
-        }
-        match &self.entry.ended {
-            Some(ended) => Action::Settle(Outcome::Ended(ended.status)),
-            None => Action::RecordEnded(job.status),
-        }
-    }
-
-    /// The path of the stop-with-savepoint that ended the present run, if one is recorded.
-    fn stopped(&self) -> Option<&str> {
-        let run = self.entry.run.as_ref()?;
-        let newest = self.entry.newest()?;
-        let ours = newest.kind == PointKind::Stop && newest.run.as_ref() == Some(&run.id);
-        ours.then_some(newest.path.as_str())
-    }
-
-    /// The path of the plain savepoint that answers this ask.
-    fn plain_done(&self, ask: &Ask) -> Option<&str> {
-        let answers = |point: &&super::pointer::RestorePoint| {
-            point.kind == PointKind::Savepoint && point.started >= Some(ask.since)
-        };
-        (!is_stop(ask.kind))
-            .then(|| self.entry.counting().find(answers))?
-            .map(|point| point.path.as_str())
-    }
-
-    fn record(&self, verified: &Verified, kind: PointKind, close_intent: bool) -> Action {
-        let path = verified.path.clone();
-        Action::Record(NewPoint {
-            path,
-            kind,
-            verified: Some(verified.clone()),
-            close_intent,
-        })
-    }
-
-    fn intent(&self, ask: &Ask, job: &JobView) -> Intent {
-        Intent {
-            trigger: self.seen.fresh,
-            flink_trigger: None,
-            kind: ask.kind,
-            format: ask.format,
-            reason: ask.reason,
-            job_id: job.id,
-            directory: ask.directory.clone(),
-            stored: self.seen.now,
-            deadline: ask.deadline,
-        }
-    }
-
-    /// Only who must end has a deadline beyond which waiting makes it worse.
-    fn overdue(&self, ask: &Ask) -> bool {
-        after(self.seen.now, self.policy.reserve) >= ask.deadline
-    }
-
-    /// A fiftieth of what it took so far, 5 to 50 ms: a short savepoint is noticed at once, a long one not hammered at.
-    fn poll(&self, intent: &Intent) -> Duration {
-        let elapsed = super::budget::until(intent.stored, self.seen.now);
-        (elapsed / 50).clamp(Duration::from_millis(5), Duration::from_millis(50))
-    }
-
-    fn retry(&self, why: &'static str) -> Action {
-        Action::Wait(after(self.seen.now, self.policy.retry.first), why)
-    }
-
-    fn idle(&self, why: &'static str) -> Action {
-        Action::Wait(after(self.seen.now, self.policy.idle), why)
     }
 }
 
@@ -543,22 +230,9 @@ pub fn ready(job: &JobView) -> bool {
     job.status == JobStatus::Running && job.tasks.all_running()
 }
 
-fn cause(class: FailureClass, root: &str) -> FailureCause {
-    FailureCause {
-        class,
-        root: root.to_owned(),
-        savepoint: None,
-    }
-}
-
 fn is_stop(kind: SavepointKind) -> bool {
     matches!(kind, SavepointKind::Stop { .. })
 }
 
-fn point_kind(kind: SavepointKind) -> PointKind {
-    if is_stop(kind) {
-        PointKind::Stop
-    } else {
-        PointKind::Savepoint
-    }
-}
+#[cfg(test)]
+mod tests;
