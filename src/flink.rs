@@ -1,6 +1,10 @@
 //! What Drey knows of Flink itself: its REST interface, its configuration files and its `_metadata`.
 pub mod config_file;
+pub mod fault;
 pub mod home;
 pub mod metadata;
+pub mod rest;
 pub mod restore_keys;
+pub mod tls;
 pub mod version;
+pub mod wire;

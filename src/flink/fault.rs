@@ -1,0 +1,572 @@
+//! What went wrong inside of Flink, told from the stack traces that its REST interface answers with: the kind of failure
+//! and its root cause in one line. Never a raw exception, which may have 200 kB. Pure.
+use crate::domain::savepoint::{FailureCause, FailureClass};
+
+/// The longest root cause, in characters.
+const LONGEST_ROOT: usize = 300;
+
+/// Exceptions that only carry another one, or say nothing beside their message.
+const WRAPPERS: [&str; 9] = [
+    "java.util.concurrent.CompletionException",
+    "java.util.concurrent.ExecutionException",
+    "org.apache.flink.util.SerializedThrowable",
+    "org.apache.flink.util.FlinkException",
+    "org.apache.flink.util.FlinkRuntimeException",
+    "org.apache.flink.runtime.rest.handler.RestHandlerException",
+    "java.lang.Exception",
+    "java.lang.RuntimeException",
+    "java.lang.Throwable",
+];
+
+/// Flink's own words and what they mean, most telling first: the first that occurs anywhere in the chain of causes
+/// decides. `CheckpointFailureReason` of Flink 1.13 to 2.3, the schedulers, the dispatcher and the file systems.
+const RULES: &[(&str, FailureClass)] = &[
+    (
+        "A savepoint has been created at: ",
+        FailureClass::StoppedAfterSavepoint,
+    ),
+    (
+        "StopWithSavepointStoppingException",
+        FailureClass::StoppedAfterSavepoint,
+    ),
+    ("FlinkJobNotFoundException", FailureClass::JobGone),
+    (
+        "FlinkJobTerminatedWithoutCancellationException",
+        FailureClass::JobGone,
+    ),
+    (
+        "already reached another terminal state",
+        FailureClass::JobGone,
+    ),
+    // The adaptive scheduler's answer to a stop that lost against a cancellation.
+    ("The job was cancelled.", FailureClass::JobGone),
+    (
+        "Property [target-directory] must be provided",
+        FailureClass::NoSavepointDirectory,
+    ),
+    (
+        "Property [targetDirectory] must be provided",
+        FailureClass::NoSavepointDirectory,
+    ),
+    (
+        "No savepoint directory configured",
+        FailureClass::NoSavepointDirectory,
+    ),
+    (
+        "No savepoint location given",
+        FailureClass::NoSavepointDirectory,
+    ),
+    ("Blocking output edge exists", FailureClass::NotSupported),
+    ("is not a streaming job", FailureClass::NotSupported),
+    (
+        "Task does not support checkpointing",
+        FailureClass::NotSupported,
+    ),
+    (
+        "Checkpointing has not been enabled",
+        FailureClass::NotSupported,
+    ),
+    ("Checkpointing is not enabled", FailureClass::NotSupported),
+    ("UnsupportedOperationException", FailureClass::NotSupported),
+    // A task that is there but deployed only in part says so in front of the reason.
+    (
+        "Not all required tasks are currently running",
+        FailureClass::NotAllTasksRunning,
+    ),
+    (
+        "The Flink job is currently not executing",
+        FailureClass::NotAllTasksRunning,
+    ),
+    (
+        "while the JobManager is initializing",
+        FailureClass::NotAllTasksRunning,
+    ),
+    (
+        "Checkpoint was declined (tasks not ready)",
+        FailureClass::NotAllTasksRunning,
+    ),
+    (
+        "FailoverRegion is restarting",
+        FailureClass::NotAllTasksRunning,
+    ),
+    // A `/stop` suspends the coordinator and so aborts every pending savepoint and checkpoint.
+    (
+        "Checkpoint Coordinator is suspending",
+        FailureClass::AnotherInProgress,
+    ),
+    (
+        "The maximum number of queued checkpoint requests exceeded",
+        FailureClass::AnotherInProgress,
+    ),
+    (
+        "The maximum number of concurrent checkpoints is exceeded",
+        FailureClass::AnotherInProgress,
+    ),
+    (
+        "The minimum time between checkpoints is still pending",
+        FailureClass::AnotherInProgress,
+    ),
+    (
+        "Failed to create savepoint directory",
+        FailureClass::StorageUnwritable,
+    ),
+    (
+        "Could not find a file system implementation",
+        FailureClass::StorageUnwritable,
+    ),
+    ("No space left on device", FailureClass::StorageUnwritable),
+    ("Disk quota exceeded", FailureClass::StorageUnwritable),
+    ("Read-only file system", FailureClass::StorageUnwritable),
+    ("Permission denied", FailureClass::StorageUnwritable),
+    ("AccessDenied", FailureClass::StorageUnwritable),
+    ("Access Denied", FailureClass::StorageUnwritable),
+    ("NoSuchBucket", FailureClass::StorageUnwritable),
+    ("Mkdirs failed to create", FailureClass::StorageUnwritable),
+    (
+        "The base path of the checkpoint",
+        FailureClass::StorageUnwritable,
+    ),
+    ("ongoing leader election", FailureClass::Unavailable),
+    (
+        "UnavailableDispatcherOperationException",
+        FailureClass::Unavailable,
+    ),
+    ("EndpointNotStartedException", FailureClass::Unavailable),
+    ("RecipientUnreachableException", FailureClass::Unavailable),
+    ("FencingTokenException", FailureClass::Unavailable),
+    ("LeaderRetrievalException", FailureClass::Unavailable),
+    ("AskTimeoutException", FailureClass::Unavailable),
+    ("timed out because the remote", FailureClass::Unavailable),
+    ("DispatcherGateway", FailureClass::Unavailable),
+    ("JobMasterGateway", FailureClass::Unavailable),
+    (
+        "CompletedOperationCache has already been closed",
+        FailureClass::Unavailable,
+    ),
+    ("CheckpointException", FailureClass::CheckpointFailure),
+    (
+        "CheckpointCoordinator shutdown",
+        FailureClass::CheckpointFailure,
+    ),
+    (
+        "Checkpoint expired before completing",
+        FailureClass::CheckpointFailure,
+    ),
+    ("Checkpoint was declined", FailureClass::CheckpointFailure),
+    ("Task has failed", FailureClass::CheckpointFailure),
+    (
+        "Failure to finalize checkpoint",
+        FailureClass::CheckpointFailure,
+    ),
+    (
+        "Trigger checkpoint failure",
+        FailureClass::CheckpointFailure,
+    ),
+    (
+        "Inconsistent execution state after stopping with savepoint",
+        FailureClass::CheckpointFailure,
+    ),
+    (
+        "Stop with savepoint operation could not be completed",
+        FailureClass::CheckpointFailure,
+    ),
+    (
+        "Job did not reach the FINISHED state",
+        FailureClass::CheckpointFailure,
+    ),
+    (
+        "An Exception occurred while triggering the checkpoint",
+        FailureClass::CheckpointFailure,
+    ),
+    ("java.io.IOException", FailureClass::CheckpointFailure),
+];
+
+/// Judges a Java stack trace, or whatever text stands in its place.
+#[must_use]
+pub fn judge(trace: &str) -> FailureCause {
+    let chain = chain(trace);
+    let says = |needle: &str| chain.iter().any(|cause| cause.contains(needle));
+    let class = RULES
+        .iter()
+        .find(|(needle, _)| says(needle))
+        .map_or(FailureClass::Other, |(_, class)| *class);
+    let savepoint = chain.iter().find_map(|cause| written_savepoint(cause));
+    let root = chain.last().map_or("", String::as_str);
+    FailureCause {
+        class,
+        root: clip(strip_wrappers(root)),
+        savepoint,
+    }
+}
+
+/// Judges the `errors` of a failed answer: a message, or a stack trace, or both in this order.
+#[must_use]
+pub fn judge_errors(errors: &[String]) -> FailureCause {
+    judge(&errors.join("\nCaused by: "))
+}
+
+/// One line of at most 300 characters out of any text, without control characters.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    clip(text)
+}
+
+/// The messages of a stack trace from the outermost exception to the root cause, without their frames. Suppressed
+/// exceptions are indented and left out: they are consequences.
+fn chain(trace: &str) -> Vec<String> {
+    let mut causes: Vec<String> = Vec::new();
+    let mut in_message = true;
+    for line in trace.lines() {
+        // Flink's REST server puts these lines around the exception of another endpoint.
+        let line = line
+            .strip_prefix("Caused by: <Exception on server side:")
+            .map_or(line, |_| "Caused by: ");
+        if line.trim().is_empty() || line.starts_with("End of exception on server side>") {
+            in_message = false;
+        } else if is_frame(line) {
+            in_message = false;
+        } else if let Some(cause) = line.strip_prefix("Caused by: ") {
+            causes.push(cause.trim().to_owned());
+            in_message = true;
+        } else if causes.is_empty() {
+            causes.push(line.trim().to_owned());
+        } else if in_message && let Some(last) = causes.last_mut() {
+            last.push(' ');
+            last.push_str(line.trim());
+        }
+    }
+    causes
+        .iter()
+        .map(|cause| cause.trim().to_owned())
+        .filter(|cause| !cause.is_empty())
+        .collect()
+}
+
+/// Frames, "... 37 more", suppressed exceptions, and the "at [Source: …" that Jackson puts into its messages.
+fn is_frame(line: &str) -> bool {
+    let text = line.trim_start();
+    text.len() < line.len()
+        && (text.starts_with("at ") || text.starts_with("... ") || line.starts_with('\t'))
+}
+
+/// The path in `StopWithSavepointStoppingException`, whose wording is the same from Flink 1.15 to 2.3.
+fn written_savepoint(cause: &str) -> Option<String> {
+    let (_, rest) = cause.split_once("A savepoint has been created at: ")?;
+    let (path, _) = rest.split_once(", but the corresponding job ")?;
+    Some(path.trim().to_owned()).filter(|path| !path.is_empty())
+}
+
+/// Takes the wrappers off the front, and the packages off the exception that is left.
+///
+/// A deserialized throwable repeats its class name: `java.io.IOException: java.io.IOException: no`.
+fn strip_wrappers(cause: &str) -> &str {
+    let mut rest = cause;
+    while let Some((class, message)) = split_class(rest) {
+        let repeated = split_class(message).is_some_and(|(next, _)| next == class);
+        if !(WRAPPERS.contains(&class) || repeated) || message.is_empty() {
+            return &rest[class.rfind('.').map_or(0, |dot| dot + 1)..];
+        }
+        rest = message;
+    }
+    rest.rsplit_once('.')
+        .filter(|_| is_class(rest))
+        .map_or(rest, |(_, name)| name)
+}
+
+/// Splits `a.b.SomeException: message`.
+fn split_class(cause: &str) -> Option<(&str, &str)> {
+    cause.split_once(": ").filter(|(class, _)| is_class(class))
+}
+
+/// True for a Java class name with its packages.
+fn is_class(text: &str) -> bool {
+    text.contains('.')
+        && text
+            .chars()
+            .all(|c| c.is_alphanumeric() || matches!(c, '.' | '_' | '$'))
+}
+
+fn clip(text: &str) -> String {
+    let clean = text
+        .split_whitespace()
+        .flat_map(|word| [" ", word])
+        .skip(1)
+        .flat_map(str::chars);
+    let mut line: String = clean
+        .filter(|c| !c.is_control())
+        .take(LONGEST_ROOT + 1)
+        .collect();
+    if let Some((cut, _)) = line.char_indices().nth(LONGEST_ROOT - 1)
+        && line.chars().count() > LONGEST_ROOT
+    {
+        line.truncate(cut);
+        line.push('…');
+    }
+    if line.is_empty() {
+        line.push_str("no reason given");
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use FailureClass::*;
+    use proptest::prelude::*;
+
+    /// The recorded failure of a real Flink.
+    fn recorded(version: &str, name: &str) -> FailureCause {
+        let path = format!(
+            "{}/tests/fixtures/rest/{version}/{name}.json",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        let text = std::fs::read_to_string(&path).expect("the fixture is there");
+        let json: serde_json::Value = serde_json::from_str(&text).expect("the fixture is JSON");
+        if let Some(trace) = json.pointer("/operation/failure-cause/stack-trace") {
+            return judge(trace.as_str().expect("a text"));
+        }
+        let errors: Vec<String> =
+            serde_json::from_value(json["errors"].clone()).expect("a list of errors");
+        judge_errors(&errors)
+    }
+
+    #[test]
+    fn every_recorded_failure_has_its_class_and_its_root_cause_in_one_line() {
+        let cases = [
+            (
+                "aborted-by-stop",
+                AnotherInProgress,
+                "CheckpointException: Checkpoint Coordinator is suspending.",
+            ),
+            (
+                "bad-request",
+                Other,
+                "InvalidFormatException: Cannot deserialize value of type",
+            ),
+            (
+                "batch",
+                NotSupported,
+                "CheckpointException: Blocking output edge exists in running tasks.",
+            ),
+            (
+                "batch-stop",
+                NotSupported,
+                "CheckpointException: Blocking output edge exists in running tasks.",
+            ),
+            (
+                "cancel-finished",
+                JobGone,
+                "Job cancellation failed because the job has already reached another terminal",
+            ),
+            (
+                "cancel-unknown",
+                JobGone,
+                "FlinkJobNotFoundException: Could not find Flink job (00000000000000000000000",
+            ),
+            (
+                "checkpoint-config-batch",
+                NotSupported,
+                "Checkpointing is not enabled for this job (",
+            ),
+            (
+                "checkpoints-batch",
+                NotSupported,
+                "Checkpointing has not been enabled.",
+            ),
+            (
+                "declined",
+                CheckpointFailure,
+                "IOException: snapshot refused by the example",
+            ),
+            (
+                "deploying",
+                NotAllTasksRunning,
+                "CheckpointException: Checkpoint triggering task Source: Sequence",
+            ),
+            (
+                "deploying-stop",
+                NotAllTasksRunning,
+                "CheckpointException: Checkpoint triggering task Source: Seq",
+            ),
+            (
+                "expired",
+                CheckpointFailure,
+                "CheckpointException: Checkpoint expired before completing.",
+            ),
+            (
+                "no-directory",
+                NoSavepointDirectory,
+                "Config key [execution.checkpointing.savepoint-dir] is not set.",
+            ),
+            (
+                "no-directory-stop",
+                NoSavepointDirectory,
+                "Config key [execution.checkpointing.savepoint-dir] is not",
+            ),
+            (
+                "savepoint-finished",
+                JobGone,
+                "FlinkJobNotFoundException: Could not find Flink job (",
+            ),
+            (
+                "stop-commit-failed",
+                StoppedAfterSavepoint,
+                "StopWithSavepointStoppingException: A savepoint has been",
+            ),
+            (
+                "stop-finished",
+                JobGone,
+                "FlinkJobNotFoundException: Could not find Flink job (",
+            ),
+            (
+                "stop-unwritable",
+                StorageUnwritable,
+                "IOException: Failed to create savepoint directory at file:/proc/",
+            ),
+            (
+                "unknown-job",
+                JobGone,
+                "FlinkJobNotFoundException: Could not find Flink job (00000000000000000000000",
+            ),
+            (
+                "unknown-job-checkpoints",
+                JobGone,
+                "FlinkJobNotFoundException: Could not find Flink job (0000000000",
+            ),
+            (
+                "unknown-path",
+                Other,
+                "Unable to load requested file /jobz.",
+            ),
+            (
+                "unknown-scheme",
+                StorageUnwritable,
+                "UnsupportedFileSystemSchemeException: Could not find a file syst",
+            ),
+            (
+                "unknown-trigger",
+                Other,
+                "There is no savepoint operation with triggerId=00000000000000000000000000000001",
+            ),
+            (
+                "unwritable",
+                StorageUnwritable,
+                "IOException: Failed to create savepoint directory at file:/proc/nope/",
+            ),
+        ];
+        for version in ["1.20.5", "2.3.0"] {
+            for (name, class, root) in cases {
+                let cause = recorded(version, name);
+                assert_eq!(cause.class, class, "{version} {name}: {cause}");
+                assert!(cause.root.starts_with(root), "{version} {name}: {cause}");
+                assert_eq!(
+                    cause.savepoint.is_some(),
+                    name == "stop-commit-failed",
+                    "{version} {name}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_savepoint_of_a_stop_that_failed_afterwards_is_found() {
+        for version in ["1.20.5", "2.3.0"] {
+            let path = recorded(version, "stop-commit-failed")
+                .savepoint
+                .unwrap_or_default();
+            assert!(
+                path.starts_with("file:/data/sp/savepoint-"),
+                "{version}: {path}"
+            );
+            assert_eq!(
+                path.len(),
+                "file:/data/sp/savepoint-821906-ec9ec4777363".len(),
+                "{version}: {path}"
+            );
+        }
+        let spaced = judge(
+            "java.util.concurrent.CompletionException: org.apache.flink.runtime.scheduler.stopwithsavepoint.\
+             StopWithSavepointStoppingException: A savepoint has been created at: file:/my data, all/savepoint-1, but the \
+             corresponding job 0 failed during stopping.\n\tat a.b(C.java:1)\nCaused by: java.lang.RuntimeException: \
+             commit refused",
+        );
+        assert_eq!(
+            spaced.savepoint.as_deref(),
+            Some("file:/my data, all/savepoint-1")
+        );
+        assert_eq!(spaced.class, StoppedAfterSavepoint);
+        assert_eq!(spaced.root, "commit refused");
+    }
+
+    #[test]
+    fn failures_in_the_words_of_other_versions_are_known() {
+        let cases = [
+            (
+                "The Flink job is currently not executing. Failure reason: Trigger checkpoint failure.",
+                NotAllTasksRunning,
+            ),
+            (
+                "org.apache.flink.runtime.dispatcher.UnavailableDispatcherOperationException: Unable to get JobMasterGateway \
+                 for initializing job. The requested operation is not available while the JobManager is initializing.",
+                NotAllTasksRunning,
+            ),
+            (
+                "Config key [state.savepoints.dir] is not set. Property [targetDirectory] must be provided.",
+                NoSavepointDirectory,
+            ),
+            (
+                "Service temporarily unavailable due to an ongoing leader election. Please refresh.",
+                Unavailable,
+            ),
+            (
+                "java.lang.IllegalStateException: Job 0 is not a streaming job.",
+                NotSupported,
+            ),
+            ("CheckpointCoordinator shutdown.", CheckpointFailure),
+            (
+                "akka.pattern.AskTimeoutException: Ask timed out on [Actor[akka://flink/user/rpc/dispatcher_2]]",
+                Unavailable,
+            ),
+        ];
+        for (words, class) in cases {
+            let cause = judge(&format!(
+                "java.util.concurrent.CompletionException: {words}\n\tat a.b(C.java:1)"
+            ));
+            assert_eq!(cause.class, class, "{words}");
+        }
+    }
+
+    #[test]
+    fn a_message_and_the_exception_of_another_endpoint_belong_together() {
+        let errors = [
+            "Internal server error.".to_owned(),
+            "<Exception on server side:\njava.util.concurrent.CompletionException: java.io.IOException: java.io.IOException: \
+             No space left on device\n\tat a.b(C.java:1)\nEnd of exception on server side>"
+                .to_owned(),
+        ];
+        let cause = judge_errors(&errors);
+        assert_eq!(
+            (cause.class, cause.root.as_str()),
+            (StorageUnwritable, "IOException: No space left on device")
+        );
+    }
+
+    #[test]
+    fn suppressed_exceptions_and_frames_are_not_the_root_cause() {
+        let trace = "java.lang.RuntimeException: outer\n\tat a.b(C.java:1)\n\tSuppressed: java.io.IOException: closing\n\
+                     \t\tat a.b(C.java:1)\n\tCaused by: java.io.IOException: deeper\nCaused by: java.lang.Exception\n\tat x.y(Z.java:2)";
+        assert_eq!(judge(trace).root, "Exception");
+        assert_eq!(judge("").root, "no reason given");
+    }
+
+    proptest! {
+        #[test]
+        fn a_root_cause_is_always_one_short_line(trace in "(?s).{0,2000}", line in "\\PC{0,900}") {
+            for text in [trace.as_str(), &format!("java.io.IOException: {line}\n{trace}")] {
+                let root = judge(text).root;
+                prop_assert!(!root.is_empty() && root.chars().count() <= LONGEST_ROOT);
+                prop_assert!(!root.contains(['\n', '\r', '\t']));
+            }
+        }
+    }
+}

@@ -1,0 +1,595 @@
+//! The JSON of Flink's REST interface, 1.13 to 2.3: what Drey reads and sends. Fields that it does not need, or does not
+//! know, are ignored.
+use crate::domain::job::{JobId, JobStatus, JobView, TaskCounts};
+use crate::domain::savepoint::{
+    OperationStatus, SavepointFormat, SavepointKind, SavepointRequest, TriggerId,
+};
+use crate::flink::fault;
+use crate::flink::version::FlinkVersion;
+use serde::{Deserialize, Deserializer, Serialize};
+use std::time::Duration;
+
+/// Callers may choose the trigger id, and the format, from here on. Older versions refuse the fields (FLINK-24208).
+pub const CHOSEN_TRIGGER_ID: FlinkVersion = FlinkVersion {
+    major: 1,
+    minor: 15,
+    patch: 0,
+};
+/// Checkpoints can be asked for from here on.
+pub const CHECKPOINT_ON_DEMAND: FlinkVersion = FlinkVersion {
+    major: 1,
+    minor: 17,
+    patch: 0,
+};
+
+/// What Flink says in place of a path when a checkpoint lives in the JobManager's memory.
+const NOT_ADDRESSABLE: &str = "<checkpoint-not-externally-addressable>";
+
+#[derive(Deserialize)]
+pub(super) struct Errors {
+    pub(super) errors: Vec<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Dashboard {
+    #[serde(rename = "flink-version")]
+    pub(super) flink_version: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Overview {
+    jobs: Vec<OverviewJob>,
+}
+
+#[derive(Deserialize)]
+struct OverviewJob {
+    jid: JobId,
+    name: String,
+    state: JobStatus,
+    #[serde(rename = "start-time")]
+    start_time: i64,
+    tasks: TaskCounts,
+}
+
+impl From<Overview> for Vec<JobView> {
+    fn from(overview: Overview) -> Self {
+        let view = |job: OverviewJob| JobView {
+            id: job.jid,
+            name: job.name,
+            status: job.state,
+            start_time: job.start_time,
+            tasks: job.tasks,
+        };
+        overview.jobs.into_iter().map(view).collect()
+    }
+}
+
+/// The body of `POST /jobs/:id/savepoints`; its field names differ from those of `/stop`.
+#[derive(Serialize)]
+struct SavepointBody<'a> {
+    #[serde(rename = "target-directory", skip_serializing_if = "Option::is_none")]
+    target_directory: Option<&'a str>,
+    #[serde(rename = "cancel-job")]
+    cancel_job: bool,
+    #[serde(flatten)]
+    since_1_15: Since115,
+}
+
+#[derive(Serialize)]
+struct StopBody<'a> {
+    #[serde(rename = "targetDirectory", skip_serializing_if = "Option::is_none")]
+    target_directory: Option<&'a str>,
+    drain: bool,
+    #[serde(flatten)]
+    since_1_15: Since115,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Since115 {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trigger_id: Option<TriggerId>,
+}
+
+/// The last part of the path and the body that ask this version of Flink for this savepoint.
+pub(super) fn savepoint_call(
+    request: &SavepointRequest,
+    version: FlinkVersion,
+) -> (&'static str, serde_json::Result<Vec<u8>>) {
+    let chosen = version >= CHOSEN_TRIGGER_ID;
+    let since_1_15 = Since115 {
+        format_type: request
+            .format
+            .filter(|_| chosen)
+            .map(SavepointFormat::to_flink),
+        trigger_id: Some(request.trigger).filter(|_| chosen),
+    };
+    let target_directory = request.target_directory.as_deref();
+    match request.kind {
+        SavepointKind::Savepoint => {
+            let body = SavepointBody {
+                target_directory,
+                cancel_job: false,
+                since_1_15,
+            };
+            ("savepoints", serde_json::to_vec(&body))
+        }
+        SavepointKind::Stop { drain } => {
+            let body = StopBody {
+                target_directory,
+                drain,
+                since_1_15,
+            };
+            ("stop", serde_json::to_vec(&body))
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct Triggered {
+    #[serde(rename = "request-id")]
+    pub(super) request_id: TriggerId,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Operation<T> {
+    status: OperationId,
+    operation: Option<T>,
+}
+
+#[derive(Deserialize)]
+struct OperationId {
+    id: OperationPhase,
+}
+
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+enum OperationPhase {
+    InProgress,
+    Completed,
+}
+
+#[derive(Deserialize)]
+pub(super) struct SavepointResult {
+    location: Option<String>,
+    #[serde(rename = "failure-cause")]
+    failure_cause: Option<Throwable>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct CheckpointResult {
+    #[serde(rename = "checkpointId")]
+    checkpoint: Option<u64>,
+    // `failureCause` here, `failure-cause` for savepoints (`CheckpointInfo`, `SavepointInfo`).
+    #[serde(rename = "failureCause")]
+    failure_cause: Option<Throwable>,
+}
+
+#[derive(Deserialize)]
+struct Throwable {
+    #[serde(default)]
+    class: String,
+    #[serde(rename = "stack-trace", default)]
+    stack_trace: String,
+}
+
+impl Throwable {
+    fn judge(&self) -> crate::domain::savepoint::FailureCause {
+        fault::judge(if self.stack_trace.trim().is_empty() {
+            &self.class
+        } else {
+            &self.stack_trace
+        })
+    }
+}
+
+/// Neither a result nor a failure in a completed operation.
+#[derive(Debug, thiserror::Error)]
+#[error("the operation is completed with neither a result nor a failure cause")]
+pub(super) struct EmptyOperation;
+
+impl TryFrom<Operation<SavepointResult>> for OperationStatus {
+    type Error = EmptyOperation;
+
+    fn try_from(answer: Operation<SavepointResult>) -> Result<Self, EmptyOperation> {
+        if answer.status.id == OperationPhase::InProgress {
+            return Ok(Self::InProgress);
+        }
+        match answer.operation {
+            Some(SavepointResult {
+                failure_cause: Some(cause),
+                ..
+            }) => Ok(Self::Failed(cause.judge())),
+            Some(SavepointResult {
+                location: Some(location),
+                ..
+            }) => Ok(Self::Completed { location }),
+            _ => Err(EmptyOperation),
+        }
+    }
+}
+
+/// How far a checkpoint asked for with [`super::rest::FlinkRest::trigger_checkpoint`] is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckpointOperation {
+    /// Flink is still at it.
+    InProgress,
+    /// The checkpoint is complete.
+    Completed {
+        /// Its id.
+        checkpoint: u64,
+    },
+    /// It failed.
+    Failed(crate::domain::savepoint::FailureCause),
+    /// Flink does not know this trigger id.
+    Unknown,
+}
+
+impl TryFrom<Operation<CheckpointResult>> for CheckpointOperation {
+    type Error = EmptyOperation;
+
+    fn try_from(answer: Operation<CheckpointResult>) -> Result<Self, EmptyOperation> {
+        if answer.status.id == OperationPhase::InProgress {
+            return Ok(Self::InProgress);
+        }
+        match answer.operation {
+            Some(CheckpointResult {
+                failure_cause: Some(cause),
+                ..
+            }) => Ok(Self::Failed(cause.judge())),
+            Some(CheckpointResult {
+                checkpoint: Some(checkpoint),
+                ..
+            }) => Ok(Self::Completed { checkpoint }),
+            _ => Err(EmptyOperation),
+        }
+    }
+}
+
+/// What Flink tells about the checkpoints of one job. Flink caches it for `web.refresh-interval`, 3 s by default.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct CheckpointStats {
+    /// How many there were in this run of the job on this JobManager.
+    pub counts: CheckpointCounts,
+    /// The newest of each kind.
+    pub latest: LatestCheckpoints,
+    /// The newest ones, the newest first, savepoints and those in progress among them (`web.checkpoints.history`).
+    #[serde(default)]
+    pub history: Vec<CheckpointEntry>,
+}
+
+/// Numbers of checkpoints and savepoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct CheckpointCounts {
+    /// Restores: one for the start from a restore point, one for each failover from a checkpoint.
+    pub restored: u64,
+    /// All that were triggered.
+    pub total: u64,
+    /// Those in progress.
+    pub in_progress: u64,
+    /// Those completed.
+    pub completed: u64,
+    /// Those failed.
+    pub failed: u64,
+}
+
+/// The newest checkpoint of each kind.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct LatestCheckpoints {
+    /// The newest completed checkpoint; never a savepoint.
+    pub completed: Option<CheckpointEntry>,
+    /// The newest completed savepoint.
+    pub savepoint: Option<CheckpointEntry>,
+    /// The newest that failed.
+    pub failed: Option<CheckpointEntry>,
+    /// What the job was restored from the last time: the proof of what a start has resumed.
+    pub restored: Option<RestoredCheckpoint>,
+}
+
+/// One checkpoint or savepoint.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct CheckpointEntry {
+    /// The checkpoint id; savepoints and checkpoints share one sequence.
+    pub id: u64,
+    /// How far it is.
+    pub status: CheckpointPhase,
+    /// True for savepoints, also those of a stop.
+    pub is_savepoint: bool,
+    /// `CHECKPOINT`, `UNALIGNED_CHECKPOINT`, `SAVEPOINT` or `SYNC_SAVEPOINT`, which is the one of a stop.
+    pub checkpoint_type: Option<String>,
+    /// When it was triggered, in milliseconds since 1970.
+    pub trigger_timestamp: i64,
+    /// How long it took or has taken, in milliseconds.
+    pub end_to_end_duration: i64,
+    /// Bytes of state.
+    pub state_size: i64,
+    /// Where it is, once it is completed and if it can be restored from.
+    #[serde(default, deserialize_with = "addressable")]
+    pub external_path: Option<String>,
+    /// True when Flink has deleted it again.
+    #[serde(default)]
+    pub discarded: bool,
+    /// Why it failed, in one line.
+    #[serde(default, deserialize_with = "short", rename = "failure_message")]
+    pub failure: Option<String>,
+}
+
+/// How far a checkpoint is (`CheckpointStatsStatus`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum CheckpointPhase {
+    /// Some task has not confirmed it yet.
+    InProgress,
+    /// It is complete.
+    Completed,
+    /// It has failed.
+    Failed,
+}
+
+/// What a job was restored from.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct RestoredCheckpoint {
+    /// The checkpoint id.
+    pub id: u64,
+    /// True for a savepoint.
+    pub is_savepoint: bool,
+    /// Where it was.
+    #[serde(default, deserialize_with = "addressable")]
+    pub external_path: Option<String>,
+    /// When, in milliseconds since 1970.
+    pub restore_timestamp: i64,
+}
+
+/// How a job takes its checkpoints: the effective settings, since the job's code can override the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct CheckpointConfig {
+    /// `exactly_once` or `at_least_once`.
+    pub mode: String,
+    /// The time between two of them; none when the job takes no checkpoints by itself.
+    #[serde(deserialize_with = "interval")]
+    pub interval: Option<Duration>,
+    /// Also the limit for savepoints.
+    #[serde(deserialize_with = "milliseconds")]
+    pub timeout: Duration,
+    /// What happens to checkpoints when the job ends.
+    pub externalization: Externalization,
+}
+
+/// Whether checkpoints outlive their job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Externalization {
+    /// False when Flink deletes all checkpoints of a job that ends or is suspended (without high availability).
+    pub enabled: bool,
+    /// True when they are kept after a failure only.
+    pub delete_on_cancellation: bool,
+}
+
+impl Externalization {
+    /// True for `RETAIN_ON_CANCELLATION`.
+    #[must_use]
+    pub const fn retained(&self) -> bool {
+        self.enabled && !self.delete_on_cancellation
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct ConfigEntry {
+    pub(super) key: String,
+    pub(super) value: String,
+}
+
+fn addressable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let path = Option::<String>::deserialize(deserializer)?;
+    Ok(path.filter(|path| path != NOT_ADDRESSABLE && !path.is_empty()))
+}
+
+fn short<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    Ok(text.map(|text| fault::one_line(&text)))
+}
+
+fn milliseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u64::deserialize(deserializer).map(Duration::from_millis)
+}
+
+/// A disabled interval is `Long.MAX_VALUE`.
+fn interval<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let millis = i64::deserialize(deserializer)?;
+    let enabled = u64::try_from(millis).ok().filter(|_| millis != i64::MAX);
+    Ok(enabled.map(Duration::from_millis))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::savepoint::SavepointFormat::Native;
+    use std::error::Error;
+
+    const VERSIONS: [&str; 2] = ["1.20.5", "2.3.0"];
+
+    /// The recorded answer of a real Flink.
+    fn recorded<T: serde::de::DeserializeOwned>(
+        version: &str,
+        name: &str,
+    ) -> Result<T, Box<dyn Error>> {
+        let path = format!(
+            "{}/tests/fixtures/rest/{version}/{name}.json",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        Ok(serde_json::from_str(&std::fs::read_to_string(path)?)?)
+    }
+
+    fn body(kind: SavepointKind, version: &str) -> Result<(&'static str, String), Box<dyn Error>> {
+        let request = SavepointRequest {
+            job: JobId::from_bytes([1; 16]),
+            trigger: TriggerId::from_bytes([0xab; 16]),
+            kind,
+            format: Some(Native),
+            target_directory: Some("file:/sp".to_owned()),
+        };
+        let (verb, body) = savepoint_call(&request, version.parse()?);
+        Ok((verb, String::from_utf8(body?)?))
+    }
+
+    #[test]
+    fn the_two_calls_use_their_own_field_names() -> Result<(), Box<dyn Error>> {
+        let (verb, text) = body(SavepointKind::Savepoint, "1.15.0")?;
+        assert_eq!(verb, "savepoints");
+        assert_eq!(
+            text,
+            r#"{"target-directory":"file:/sp","cancel-job":false,"formatType":"NATIVE","triggerId":"abababababababababababababababab"}"#
+        );
+        let (verb, text) = body(SavepointKind::Stop { drain: true }, "2.3.0")?;
+        assert_eq!(verb, "stop");
+        assert_eq!(
+            text,
+            r#"{"targetDirectory":"file:/sp","drain":true,"formatType":"NATIVE","triggerId":"abababababababababababababababab"}"#
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn before_1_15_no_field_is_sent_that_its_strict_parser_refuses() -> Result<(), Box<dyn Error>> {
+        let (_, text) = body(SavepointKind::Savepoint, "1.14.6")?;
+        assert_eq!(
+            text,
+            r#"{"target-directory":"file:/sp","cancel-job":false}"#
+        );
+        let (_, text) = body(SavepointKind::Stop { drain: false }, "1.13.0")?;
+        assert_eq!(text, r#"{"targetDirectory":"file:/sp","drain":false}"#);
+        Ok(())
+    }
+
+    #[test]
+    fn a_running_job_and_one_that_is_deploying_are_told_apart() -> Result<(), Box<dyn Error>> {
+        for version in VERSIONS {
+            let jobs: Vec<JobView> = recorded::<Overview>(version, "overview")?.into();
+            assert_eq!(jobs.len(), 1, "{version}");
+            assert_eq!(
+                (jobs[0].name.as_str(), jobs[0].status),
+                ("rec-normal", JobStatus::Running)
+            );
+            assert!(
+                jobs[0].tasks.all_running() && jobs[0].start_time > 0,
+                "{version}"
+            );
+            let jobs: Vec<JobView> = recorded::<Overview>(version, "overview-deploying")?.into();
+            let deploying = jobs
+                .iter()
+                .find(|job| job.name == "rec-slowinit")
+                .ok_or("no such job")?;
+            assert_eq!(deploying.status, JobStatus::Running, "{version}");
+            assert!(!deploying.tasks.all_running(), "{version}");
+            assert!(
+                Vec::<JobView>::from(recorded::<Overview>(version, "overview-empty")?).is_empty()
+            );
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn checkpoints_and_savepoints_are_read_with_their_paths() -> Result<(), Box<dyn Error>> {
+        for version in VERSIONS {
+            let stats: CheckpointStats = recorded(version, "checkpoints")?;
+            assert!(
+                stats.counts.completed > 0 && stats.counts.failed > 0,
+                "{version}"
+            );
+            let newest = stats.latest.completed.ok_or("no checkpoint")?;
+            assert!(!newest.is_savepoint && !newest.discarded, "{version}");
+            let path = newest.external_path.unwrap_or_default();
+            assert!(
+                path.ends_with(&format!("/chk-{}", newest.id)),
+                "{version}: {path}"
+            );
+            let savepoint = stats.latest.savepoint.ok_or("no savepoint")?;
+            assert!(
+                savepoint.is_savepoint && savepoint.external_path.is_some(),
+                "{version}"
+            );
+            let failed = stats.latest.failed.ok_or("no failure")?;
+            assert_eq!(
+                failed.checkpoint_type.as_deref(),
+                Some("SYNC_SAVEPOINT"),
+                "{version}"
+            );
+            assert!(
+                failed.failure.unwrap_or_default().contains("IO-problem"),
+                "{version}"
+            );
+            assert_eq!(stats.latest.restored, None, "{version}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_a_job_was_restored_from_and_a_savepoint_in_progress_are_seen()
+    -> Result<(), Box<dyn Error>> {
+        for version in VERSIONS {
+            let stats: CheckpointStats = recorded(version, "checkpoints-savepoint-running")?;
+            let restored = stats.latest.restored.ok_or("nothing restored")?;
+            assert!(
+                restored.is_savepoint && restored.restore_timestamp > 0,
+                "{version}"
+            );
+            assert!(
+                restored
+                    .external_path
+                    .unwrap_or_default()
+                    .starts_with("file:/data/sp/savepoint-"),
+                "{version}"
+            );
+            let running = stats.history.first().ok_or("no history")?;
+            assert_eq!(running.status, CheckpointPhase::InProgress, "{version}");
+            assert!(
+                running.is_savepoint && running.external_path.is_none(),
+                "{version}"
+            );
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_checkpoint_in_memory_has_no_path() -> Result<(), Box<dyn Error>> {
+        let json = r#"{"@class":"completed","id":7,"status":"COMPLETED","is_savepoint":false,"trigger_timestamp":1,
+            "latest_ack_timestamp":2,"state_size":3,"end_to_end_duration":1,"alignment_buffered":0,"num_subtasks":2,
+            "num_acknowledged_subtasks":2,"tasks":{},"external_path":"<checkpoint-not-externally-addressable>",
+            "discarded":false,"checkpoint_type":"CHECKPOINT"}"#;
+        assert_eq!(
+            serde_json::from_str::<CheckpointEntry>(json)?.external_path,
+            None
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn the_effective_checkpoint_settings_tell_retention_and_a_disabled_interval()
+    -> Result<(), Box<dyn Error>> {
+        for version in VERSIONS {
+            let config: CheckpointConfig = recorded(version, "checkpoint-config")?;
+            assert_eq!(
+                config.interval,
+                Some(Duration::from_millis(500)),
+                "{version}"
+            );
+            assert_eq!(
+                (config.timeout, config.mode.as_str()),
+                (Duration::from_secs(4), "exactly_once")
+            );
+            assert!(config.externalization.retained(), "{version}");
+            let config: CheckpointConfig = recorded(version, "checkpoint-config-disabled")?;
+            assert_eq!(config.interval, None, "{version}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_completed_operation_without_result_or_cause_is_no_success() {
+        let empty = r#"{"status":{"id":"COMPLETED"},"operation":{}}"#;
+        let answer: Operation<SavepointResult> =
+            serde_json::from_str(empty).expect("the shape is right");
+        assert!(OperationStatus::try_from(answer).is_err());
+    }
+}
