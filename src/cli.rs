@@ -1,2 +1,174 @@
 //! The commands.
 pub mod config;
+mod inspect;
+mod pointer;
+mod restore;
+mod run;
+mod savepoint;
+mod status;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+use crate::config::{ConfigErrors, Settings, SettingsArgs};
+use crate::control::{self, Call, Reply};
+use crate::telemetry::{self, one_line};
+use config::{ConfigArgs, Output};
+
+/// Something in the command line, a setting or the environment is wrong.
+pub const USAGE: u8 = 64;
+
+/// It may work later.
+pub const TRY_AGAIN: u8 = 75;
+
+/// Supervises Apache Flink jobs: a savepoint before the JobManager goes away, and a start from exactly there.
+#[derive(Debug, Parser)]
+#[command(name = "drey", version, max_term_width = 110, after_help = "\
+Exit codes: 0 done; 1 failed; 64 bad usage; 75 may work later; else Flink's own. \
+Every setting is also an environment variable (--state-dir: DREY_STATE_DIR) and a key of a --config file.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a JobManager and supervise it: launcher and supervisor in one process
+    #[command(after_help = run::HELP)]
+    Run(run::RunArgs),
+    /// Supervise the Flink that `drey launch` starts in the container beside this one
+    Sidecar(run::SidecarArgs),
+    /// Start Flink under the supervision of a `drey sidecar`
+    Launch(run::RunArgs),
+    /// Write the restore point of the next start into a Flink configuration directory
+    Restore(restore::RestoreArgs),
+    /// Take a savepoint of a supervised job
+    Savepoint(savepoint::SavepointArgs),
+    /// Show how the supervised jobs stand
+    Status(status::StatusArgs),
+    /// Show or change what the next start resumes from
+    Pointer(pointer::PointerArgs),
+    /// Show what a savepoint or checkpoint holds
+    Inspect(inspect::InspectArgs),
+    /// Show the effective settings and where each comes from
+    Config(ConfigArgs),
+}
+
+/// An error that decides on the exit code.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+struct Failure {
+    message: String,
+    code: u8,
+}
+
+impl Failure {
+    fn new(message: impl Into<String>, code: u8) -> anyhow::Error {
+        Self { message: message.into(), code }.into()
+    }
+}
+
+/// Parses `args` and runs the command; errors are printed to standard error, one line for each.
+#[must_use]
+pub fn main(args: impl IntoIterator<Item = OsString>, env: Vec<(OsString, OsString)>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+        }
+    };
+    match dispatch(cli.command, env) {
+        Ok(code) => code,
+        Err(error) => {
+            let (text, code) = describe(&error);
+            let _ = writeln!(io::stderr(), "{text}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn dispatch(command: Command, env: Vec<(OsString, OsString)>) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Run(args) => run::run(&args, env),
+        Command::Sidecar(args) => run::sidecar(&args, env),
+        Command::Launch(args) => run::launch(&args, env),
+        Command::Restore(args) => restore::run(&args, env),
+        Command::Savepoint(args) => savepoint::run(&args, env),
+        Command::Status(args) => status::run(&args, env),
+        Command::Pointer(args) => pointer::run(&args, env),
+        Command::Inspect(args) => inspect::run(&args, env),
+        Command::Config(args) => {
+            config::run(&args, env, &mut io::stdout())?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn describe(error: &anyhow::Error) -> (String, u8) {
+    if let Some(errors) = error.downcast_ref::<ConfigErrors>() {
+        return (errors.to_string(), USAGE);
+    }
+    if let Some(failure) = error.downcast_ref::<Failure>() {
+        return (format!("error: {}", failure.message), failure.code);
+    }
+    (format!("error: {}", one_line(error.as_ref(), 2000)), 1)
+}
+
+/// The effective settings, with logging set up as they say.
+fn settings(args: &SettingsArgs, env: Vec<(OsString, OsString)>) -> anyhow::Result<Settings> {
+    let settings = crate::config::load(args, env)?.settings;
+    telemetry::init(settings.log_format, &settings.log_level)
+        .map_err(|error| Failure::new(one_line(&error, 400), USAGE))?;
+    Ok(settings)
+}
+
+/// A runtime for one thread: there is little to do at a time, and every thread costs memory.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("could not start the runtime")
+}
+
+/// Makes one call to the running supervisor; `None` when there is none.
+fn ask(settings: &Settings, call: &Call) -> anyhow::Result<Option<Reply>> {
+    let socket = &settings.socket;
+    match runtime()?.block_on(control::call(socket, call)) {
+        Ok(Reply::Failed { error, code }) => Err(Failure::new(error, code)),
+        Ok(reply) => Ok(Some(reply)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Ok(None),
+        Err(error) => {
+            let text = format!("could not talk to the supervisor at {}: {}", socket.display(), one_line(&error, 200));
+            Err(Failure::new(text, TRY_AGAIN))
+        }
+    }
+}
+
+/// Makes one call to a supervisor that has to be there.
+fn demand(settings: &Settings, call: &Call) -> anyhow::Result<Reply> {
+    ask(settings, call)?.ok_or_else(|| {
+        let socket = settings.socket.display();
+        let text = format!(
+            "no supervisor listens at {socket}; start one with `drey run`, or name the socket or state directory of \
+             the running one with `--socket FILE` or `--state-dir DIR`"
+        );
+        Failure::new(text, TRY_AGAIN)
+    })
+}
+
+/// Prints `text` for people or `value` for machines.
+fn print(output: Output, text: &str, value: &serde_json::Value) -> anyhow::Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    match output {
+        Output::Text => out.write_all(text.as_bytes()),
+        Output::Json => writeln!(out, "{value:#}"),
+    }
+    .context("could not write to standard output")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn unexpected(reply: &Reply) -> anyhow::Error {
+    Failure::new(format!("unexpected answer of the supervisor: {reply:?}; do both have the same version?"), 1)
+}

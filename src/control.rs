@@ -89,6 +89,8 @@ pub struct Prepare {
     pub application: bool,
     /// Standalone mode, in which Flink ignores part of its configuration file.
     pub standalone: bool,
+    /// The job id that the command fixes.
+    pub job_id: Option<JobId>,
 }
 
 /// A savepoint by a person's hand.
@@ -282,6 +284,9 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
         .filter(|parent| !parent.as_os_str().is_empty())
     {
         fs::create_dir_all(parent)?;
+    }
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another supervisor listens there"));
     }
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

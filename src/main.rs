@@ -1,3 +1,7 @@
 //! The `drey` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    drey::cli::main(std::env::args_os(), std::env::vars_os().collect())
+}

@@ -59,7 +59,11 @@ pub struct Identity {
 }
 
 impl Identity {
-    fn of(pid: i32) -> io::Result<Self> {
+    /// The process with this id.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn of(pid: i32) -> io::Result<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
         // The name, in parentheses, may hold anything; the start time is the 20th field after it.
         let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
@@ -72,6 +76,15 @@ impl Identity {
             .trim()
             .to_owned();
         Ok(Self { pid, started, boot })
+    }
+}
+
+impl Identity {
+    /// Its process group is called after it.
+    #[must_use]
+    pub fn leads_its_group(&self) -> bool {
+        let pid = Pid::from_raw(self.pid);
+        pid.is_some() && rustix::process::getpgid(pid).ok() == pid
     }
 }
 

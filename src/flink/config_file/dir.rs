@@ -60,6 +60,23 @@ impl ConfDir {
     /// # Errors
     /// When the file can neither be found nor created.
     pub fn open(directory: &Path, version: FlinkVersion) -> Result<Self, ConfDirError> {
+        let found = Self::find(directory, version)?;
+        let file = &found.file;
+        match OpenOptions::new().write(true).create_new(true).open(file) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            // On a read-only mount an existing file is reported as such only when it is looked for.
+            Err(_) if file.exists() => {}
+            Err(error) => return Err(failed("create", file)(error)),
+        }
+        Ok(found)
+    }
+
+    /// As [`ConfDir::open`], but nothing is created: loading then fails when the file is missing.
+    ///
+    /// # Errors
+    /// When the directory cannot be looked into.
+    pub fn find(directory: &Path, version: FlinkVersion) -> Result<Self, ConfDirError> {
         let legacy = directory.join(ConfigFormat::FlinkConfYaml.file_name());
         let format = match (version.major, version.minor) {
             (0, _) | (1, ..=18) => ConfigFormat::FlinkConfYaml,
@@ -68,15 +85,7 @@ impl ConfDir {
             }
             _ => ConfigFormat::ConfigYaml,
         };
-        let file = directory.join(format.file_name());
-        match OpenOptions::new().write(true).create_new(true).open(&file) {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            // On a read-only mount an existing file is reported as such only when it is looked for.
-            Err(_) if file.exists() => {}
-            Err(error) => return Err(failed("create", &file)(error)),
-        }
-        Ok(Self { file, format })
+        Ok(Self { file: directory.join(format.file_name()), format })
     }
 
     /// The path of the file.

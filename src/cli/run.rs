@@ -1,0 +1,145 @@
+//! `drey run`, `drey sidecar` and `drey launch`: what runs beside Flink.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{info, warn};
+
+use super::{Failure, TRY_AGAIN, USAGE, runtime, settings};
+use crate::config::{Settings, SettingsArgs};
+use crate::control::{self, Call, Incoming, Status};
+use crate::launcher::{Command, LaunchError, Launcher};
+use crate::pointer_file::{PointerError, PointerFile};
+use crate::process;
+use crate::supervisor::{Supervisor, storage_for};
+use crate::telemetry::one_line;
+
+/// What `drey run --help` ends with.
+pub(super) const HELP: &str = "\
+Example:
+  drey run -- bin/standalone-job.sh start-foreground --job-classname org.example.Orders
+
+SIGTERM or SIGINT stops the job with a savepoint, reads it back, records it, and ends Flink. The next `drey run` with the \
+same state directory resumes from there. A second SIGTERM kills Flink at once.";
+
+/// A command that starts Flink.
+#[derive(Debug, clap::Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// What starts the JobManager in the foreground
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// A supervisor alone.
+#[derive(Debug, clap::Args)]
+pub(super) struct SidecarArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+/// Launcher and supervisor in one process.
+pub(super) fn run(args: &RunArgs, env: Vec<(OsString, OsString)>) -> anyhow::Result<ExitCode> {
+    let settings = settings(&args.settings, env)?;
+    let signals = process::signals()?;
+    let command = Command::new(&args.command, settings.mode).map_err(|error| launch_error(&error.into()))?;
+    let launcher = Launcher::new(settings.clone(), command, signals).map_err(|error| launch_error(&error))?;
+    runtime()?.block_on(async {
+        let (supervisor, _, _) = supervise(settings)?;
+        tokio::select! {
+            code = launcher.run() => exit(code),
+            () = supervisor => Err(Failure::new("the supervisor ended", 1)),
+        }
+    })
+}
+
+/// The launcher alone.
+pub(super) fn launch(args: &RunArgs, env: Vec<(OsString, OsString)>) -> anyhow::Result<ExitCode> {
+    let settings = settings(&args.settings, env)?;
+    let signals = process::signals()?;
+    let command = Command::new(&args.command, settings.mode).map_err(|error| launch_error(&error.into()))?;
+    let launcher = Launcher::new(settings, command, signals).map_err(|error| launch_error(&error))?;
+    runtime()?.block_on(async { exit(launcher.run().await) })
+}
+
+/// The supervisor alone. It outlives its SIGTERM until Flink has ended, for an ordinary sidecar container gets it at the
+/// same moment as Flink does.
+pub(super) fn sidecar(args: &SidecarArgs, env: Vec<(OsString, OsString)>) -> anyhow::Result<ExitCode> {
+    let settings = settings(&args.settings, env)?;
+    let mut signals = process::signals()?;
+    let budget = settings.shutdown_timeout;
+    runtime()?.block_on(async {
+        let (supervisor, calls, status) = supervise(settings)?;
+        let told = async {
+            let signal = signals.recv().await;
+            info!(signal, "Asked to end");
+            last_duties(&calls, status, budget).await;
+        };
+        tokio::select! {
+            () = supervisor => Err(Failure::new("the supervisor ended", 1)),
+            () = told => Ok(ExitCode::SUCCESS),
+        }
+    })
+}
+
+/// Stops the jobs, should nobody else have asked for it, and waits for Flink's end.
+async fn last_duties(
+    calls: &mpsc::Sender<Incoming>,
+    mut status: watch::Receiver<Status>,
+    budget: Duration,
+) {
+    let budget_ms = u64::try_from(budget.as_millis()).unwrap_or(u64::MAX);
+    let (back, _) = oneshot::channel();
+    let _ = calls.send((Call::Shutdown { budget_ms }, back)).await;
+    let gone = status.wait_for(|status| status.flink_pid.is_none());
+    if tokio::time::timeout(budget, gone).await.is_err() {
+        warn!("Flink still runs at the end of the time");
+    }
+}
+
+/// The supervisor with its socket: the future that runs it, the way to call it, and its status.
+fn supervise(
+    settings: Settings,
+) -> anyhow::Result<(impl Future<Output = ()>, mpsc::Sender<Incoming>, watch::Receiver<Status>)> {
+    let store = PointerFile::open(&settings.pointer).map_err(|error| pointer_error(&error))?;
+    let storage = storage_for(&settings, &BTreeMap::new());
+    let socket = settings.socket.clone();
+    let (supervisor, status) =
+        Supervisor::new(settings, storage, store).map_err(|error| pointer_error(&error))?;
+    let listener = control::listen(&socket).map_err(|error| {
+        let text = format!("could not listen at {}: {}; name another socket with `--socket`", socket.display(), one_line(&error, 200));
+        Failure::new(text, USAGE)
+    })?;
+    let (calls, received) = mpsc::channel(16);
+    let serve = control::serve(listener, calls.clone(), status.clone());
+    let both = async move {
+        tokio::select! {
+            () = supervisor.run(received) => {}
+            () = serve => {}
+        }
+    };
+    Ok((both, calls, status))
+}
+
+fn exit(code: Result<i32, LaunchError>) -> anyhow::Result<ExitCode> {
+    let code = code.map_err(|error| launch_error(&error))?;
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+}
+
+fn launch_error(error: &LaunchError) -> anyhow::Error {
+    Failure::new(one_line(error, 2000), error.exit_code())
+}
+
+/// A pointer that is in use may be free later; everything else about it a person has to mend.
+pub(super) fn pointer_error(error: &PointerError) -> anyhow::Error {
+    let code = match error {
+        PointerError::Busy { .. } => TRY_AGAIN,
+        PointerError::OtherCluster { .. } => USAGE,
+        _ => 1,
+    };
+    Failure::new(one_line(error, 2000), code)
+}

@@ -1,0 +1,74 @@
+//! `drey status`: how the supervised jobs stand.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::config::Output;
+use super::{demand, print, settings, unexpected};
+use crate::config::SettingsArgs;
+use crate::control::{Call, JobReport, Reply, Status};
+
+/// How the supervised jobs stand.
+#[derive(Debug, clap::Args)]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// How it is shown
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+pub(super) fn run(args: &StatusArgs, env: Vec<(OsString, OsString)>) -> anyhow::Result<ExitCode> {
+    let settings = settings(&args.settings, env)?;
+    match demand(&settings, &Call::Status)? {
+        Reply::Status(status) => print(args.output, &text(&status), &json!(status)),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn text(status: &Status) -> String {
+    let mut text = String::new();
+    let flink = match (&status.flink_version, status.flink_pid) {
+        (Some(version), Some(pid)) => {
+            let rest = status.rest_url.as_deref().unwrap_or_default();
+            let reach = if status.reachable { "answers" } else { "does not answer" };
+            format!("{version}, process {pid}, {reach} at {rest}")
+        }
+        _ => "is not running".to_owned(),
+    };
+    let _ = writeln!(text, "Cluster  {}", status.cluster_id);
+    let _ = writeln!(text, "Flink    {flink}");
+    let _ = writeln!(text, "Pointer  {}", status.pointer.display());
+    if status.shutting_down {
+        let _ = writeln!(text, "Shutdown under way");
+    }
+    for (key, job) in &status.jobs {
+        text.push_str(&job_text(key, job));
+    }
+    text
+}
+
+fn job_text(key: &str, job: &JobReport) -> String {
+    let mut text = String::new();
+    let mut line = |what: &str, value: Option<String>| {
+        if let Some(value) = value {
+            let _ = writeln!(text, "  {what:<14}{value}");
+        }
+    };
+    line("name", job.name.clone());
+    line("job id", job.job_id.map(|id| id.to_string()));
+    line("status", job.status.map(|status| status.to_string()));
+    line("tasks", job.tasks.map(|(running, total)| format!("{running} of {total} running")));
+    line("restored from", job.restored_from.clone());
+    line("checkpoint", job.completed_checkpoint.map(|id| format!("{id} completed")));
+    line("interval", job.checkpoint_interval_ms.map(|ms| format!("{ms} ms")));
+    line("restore point", job.restore_point.clone());
+    line("savepoint", job.savepoint_in_progress.then(|| "in progress".to_owned()));
+    for problem in &job.problems {
+        line("PROBLEM", Some(problem.clone()));
+    }
+    format!("Job      {key}\n{text}")
+}

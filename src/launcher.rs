@@ -1,0 +1,282 @@
+//! The launcher: runs the restore step before each start of Flink, starts it, holds SIGTERM back until the supervisor lets
+//! go, and ends it.
+//!
+//! It is process 1 of the Flink container, or half of `drey run`. Either way it talks to the supervisor over its socket.
+//! A supervisor that is away for a while is waited for; Flink runs on meanwhile.
+
+mod command;
+mod configuration;
+mod handover;
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{info, warn};
+
+use crate::config::{Restart, Settings};
+use crate::control::{self, Call, Prepare, Reply, Settled, SettledOutcome, StartOrder};
+use crate::domain::budget::Backoff;
+use crate::domain::pointer::{RunId, TriggerReason};
+use crate::process::{Exit, Flink};
+use crate::telemetry::one_line;
+
+pub use command::{Command, CommandError};
+pub use configuration::{Configuration, LaunchError};
+
+/// A JobManager ends within 5 s of SIGTERM whatever happens (`JvmShutdownSafeguard`); after this it is killed.
+const KILL_AFTER: Duration = Duration::from_secs(10);
+
+/// What Flink's JobManager exits with when its application has failed (`ApplicationStatus.FAILED`, 1443 modulo 256).
+const FAILED: i32 = 163;
+
+/// The wait between starts of a Flink that dies again and again.
+const RESTART: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(60) };
+
+/// A Flink that ran this long was not dying at once.
+const SETTLED_IN: Duration = Duration::from_secs(60);
+
+/// Starts Flink and ends it.
+#[derive(Debug)]
+pub struct Launcher {
+    settings: Settings,
+    command: Command,
+    configuration: Configuration,
+    signals: mpsc::Receiver<&'static str>,
+    /// Until when Flink may run after SIGTERM.
+    deadline: Option<Instant>,
+}
+
+/// A Flink that runs.
+struct Running {
+    flink: Flink,
+    prepare: Prepare,
+    run: RunId,
+    adopted: bool,
+    since: Instant,
+}
+
+/// What comes after a Flink.
+enum Next {
+    Exit(i32),
+    Again,
+}
+
+impl Launcher {
+    /// A launcher of `command`.
+    ///
+    /// # Errors
+    /// When the command or Flink's configuration cannot be understood.
+    pub fn new(
+        settings: Settings,
+        command: Command,
+        signals: mpsc::Receiver<&'static str>,
+    ) -> Result<Self, LaunchError> {
+        let configuration = Configuration::find(&settings, &command)?;
+        Ok(Self { settings, command, configuration, signals, deadline: None })
+    }
+
+    /// Runs Flink until there is no reason to start it again; the exit code.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn run(mut self) -> Result<i32, LaunchError> {
+        let mut deaths = 0;
+        loop {
+            let running = match handover::adopt(&self.settings.state_dir) {
+                Some(running) => running,
+                None => match self.start().await? {
+                    Ok(running) => running,
+                    Err(code) => return Ok(code),
+                },
+            };
+            let since = running.since;
+            match self.supervise(running).await {
+                Next::Exit(code) => return Ok(code),
+                Next::Again => {}
+            }
+            deaths = if since.elapsed() > SETTLED_IN { 0 } else { deaths + 1 };
+            if deaths > 1 {
+                let wait = RESTART.wait(deaths - 1);
+                warn!(deaths, wait_s = wait.as_secs(), "Flink died soon after its start: waiting before the next one");
+                tokio::select! {
+                    () = sleep(wait) => {}
+                    _ = self.signals.recv() => return Ok(1),
+                }
+            }
+        }
+    }
+
+    /// Prepares and starts Flink; the exit code when there is nothing to start.
+    async fn start(&mut self) -> Result<Result<Running, i32>, LaunchError> {
+        let prepare = self.configuration.prepare(&self.command)?;
+        let reply = tokio::select! {
+            reply = self.persistently(&Call::Prepare(prepare.clone())) => reply,
+            signal = self.signals.recv() => {
+                info!(signal, "Asked to end before Flink was started");
+                return Ok(Err(0));
+            }
+        };
+        let order = match reply {
+            Reply::Start(order) => order,
+            Reply::Ended { status } => {
+                info!(%status, "The job is over, and this is the owner that it ended for: not started again");
+                return Ok(Err(0));
+            }
+            Reply::Failed { error, code } => return Err(LaunchError::Refused { error, code }),
+            other => return Err(LaunchError::Refused { error: format!("unexpected answer {other:?}"), code: 1 }),
+        };
+        self.spawn(prepare, &order).map(Ok)
+    }
+
+    fn spawn(&self, prepare: Prepare, order: &StartOrder) -> Result<Running, LaunchError> {
+        let directory = self.configuration.write(&self.settings.state_dir, order)?;
+        let mut command = self.command.with(order);
+        command.env("FLINK_CONF_DIR", &directory).env(handover::RUN_VARIABLE, order.run.as_str());
+        handover::remember(&self.settings.state_dir, &order.run, &prepare)?;
+        crate::kill_point("before-spawn");
+        let flink = Flink::spawn(&mut command)
+            .map_err(|source| LaunchError::Spawn { command: self.command.program().to_owned(), source })?;
+        crate::kill_point("after-spawn");
+        Ok(Running { flink, prepare, run: order.run.clone(), adopted: false, since: Instant::now() })
+    }
+
+    /// Watches a Flink to its end.
+    async fn supervise(&mut self, running: Running) -> Next {
+        let mut ordered: Option<Vec<Settled>> = None;
+        let mut kill_at: Option<Instant> = None;
+        let exit = loop {
+            let deadline = self.deadline;
+            let orders = orders(&self.settings.socket, &running, deadline);
+            tokio::select! {
+                biased;
+                exit = running.flink.exited() => break exit,
+                signal = self.signals.recv(), if deadline.is_none() => {
+                    info!(signal, "Asked to end: Flink is held until its jobs have their savepoints");
+                    self.deadline = Some(Instant::now() + self.settings.shutdown_timeout);
+                }
+                settled = orders, if ordered.is_none() => {
+                    ordered = Some(settled);
+                    running.flink.terminate();
+                    kill_at = Some(Instant::now() + KILL_AFTER);
+                }
+                () = at(deadline), if ordered.is_none() && deadline.is_some() => {
+                    warn!("The time is up: Flink is ended without the supervisor's word");
+                    ordered = Some(Vec::new());
+                    running.flink.terminate();
+                    kill_at = Some(Instant::now() + KILL_AFTER);
+                }
+                () = at(kill_at), if kill_at.is_some() => {
+                    warn!("Flink did not end after SIGTERM: killed");
+                    running.flink.kill();
+                    kill_at = None;
+                }
+            }
+        };
+        handover::forget(&self.settings.state_dir);
+        let settled = self.after_exit(exit, ordered).await;
+        self.next(&running, exit, &settled)
+    }
+
+    /// Tells the supervisor that Flink has ended; what was reached for each job.
+    async fn after_exit(&self, exit: Exit, ordered: Option<Vec<Settled>>) -> Vec<Settled> {
+        let call = Call::Exited { code: exit.code() };
+        let patience = self.settings.start_timeout;
+        let settled = match tokio::time::timeout(patience, self.persistently(&call)).await {
+            Ok(Reply::Settled { settled }) => settled,
+            other => {
+                warn!(answer = ?other.ok(), "The supervisor could not tell what is recorded");
+                Vec::new()
+            }
+        };
+        // What made Flink end is known better from before its end.
+        ordered.filter(|ordered| !ordered.is_empty()).unwrap_or(settled)
+    }
+
+    fn next(&self, running: &Running, exit: Exit, settled: &[Settled]) -> Next {
+        let code = exit.code().unwrap_or(1);
+        let all = |wanted: &[SettledOutcome]| {
+            !settled.is_empty() && settled.iter().all(|job| wanted.contains(&job.outcome))
+        };
+        if self.deadline.is_some() {
+            let done = all(&[SettledOutcome::Recorded, SettledOutcome::Finished]);
+            return Next::Exit(if done { 0 } else { code });
+        }
+        let interrupted = settled.iter().any(|job| job.reason == Some(TriggerReason::Shutdown));
+        let restart = self.settings.restart == Restart::OnFailure;
+        if all(&[SettledOutcome::Finished]) {
+            Next::Exit(0)
+        } else if all(&[SettledOutcome::Recorded]) && !interrupted {
+            // A person stopped it.
+            Next::Exit(0)
+        } else if running.adopted && interrupted {
+            info!("What the last drey had begun is done: Flink is started again");
+            Next::Again
+        } else if restart {
+            Next::Again
+        } else if all(&[SettledOutcome::Failed]) {
+            Next::Exit(FAILED)
+        } else {
+            Next::Exit(code)
+        }
+    }
+
+    /// Makes a call to a supervisor that may still have to come up, or to come back.
+    async fn persistently(&self, call: &Call) -> Reply {
+        persistently(&self.settings.socket, call).await
+    }
+}
+
+/// Waits for the order to end Flink; tells every supervisor that comes up what it has to know.
+async fn orders(socket: &Path, running: &Running, deadline: Option<Instant>) -> Vec<Settled> {
+    let started = Call::Started {
+        flink: running.prepare.clone(),
+        run: running.run.clone(),
+        pid: running.flink.identity().pid,
+        adopted: running.adopted,
+    };
+    loop {
+        if let Reply::Failed { error, .. } = persistently(socket, &started).await {
+            warn!(error, "The supervisor does not know what to do with this Flink");
+            sleep(Duration::from_secs(1)).await;
+            continue;
+        }
+        if let Some(deadline) = deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let budget_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+            persistently(socket, &Call::Shutdown { budget_ms }).await;
+        }
+        match control::call(socket, &Call::Order).await {
+            Ok(Reply::Terminate { settled }) => return settled,
+            Ok(other) => warn!(answer = ?other, "Unexpected answer of the supervisor"),
+            Err(error) => warn!(error = one_line(&error, 200), "The supervisor went away: Flink runs on"),
+        }
+    }
+}
+
+async fn persistently(socket: &Path, call: &Call) -> Reply {
+    const RETRY: Backoff = Backoff { first: Duration::from_millis(20), most: Duration::from_secs(1) };
+    let mut attempt = 0;
+    loop {
+        match control::call(socket, call).await {
+            Ok(reply) => return reply,
+            Err(error) => {
+                attempt += 1;
+                if attempt == 8 {
+                    let error: &io::Error = &error;
+                    warn!(socket = %socket.display(), error = one_line(error, 200), "Waiting for the supervisor");
+                }
+                sleep(RETRY.wait(attempt)).await;
+            }
+        }
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,176 @@
+//! The command that starts Flink: what it says about the mode, and where Drey's arguments go.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process;
+
+use crate::config::Mode;
+use crate::control::StartOrder;
+use crate::domain::job::JobId;
+
+/// A command that cannot be supervised.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// It goes to the background.
+    #[error("{0} start goes to the background, where its end cannot be seen; use start-foreground")]
+    Background(String),
+    /// It names a restore point itself.
+    #[error("{0} in the command would overrule the pointer at every start; leave it out, and choose once with `drey pointer set PATH`")]
+    RestorePoint(String),
+    /// It does not say what it starts.
+    #[error("{0:?} does not tell whether it starts one application or a session cluster; say so with `--mode application` or `--mode session`")]
+    Mode(String),
+    /// A job id that Flink does not take either.
+    #[error("--job-id {0}: expected 32 hexadecimal digits")]
+    JobId(String),
+}
+
+/// How the JobManager is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// `standalone-job.sh`, or `standalone-job` of the official image.
+    StandaloneApplication,
+    /// `jobmanager.sh`, or `jobmanager` of the official image.
+    StandaloneSession,
+    /// `kubernetes-jobmanager.sh kubernetes-application`.
+    NativeApplication,
+    /// `kubernetes-jobmanager.sh kubernetes-session`.
+    NativeSession,
+    /// Anything else, with the mode from the settings.
+    Other { application: bool },
+}
+
+/// The command that starts Flink.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    program: OsString,
+    args: Vec<OsString>,
+    kind: Kind,
+    job_id: Option<JobId>,
+}
+
+impl Command {
+    /// Reads a command line; `mode` decides where it does not.
+    ///
+    /// # Errors
+    /// When it cannot be supervised.
+    pub fn new(words: &[OsString], mode: Mode) -> Result<Self, CommandError> {
+        let (program, args) = words.split_first().expect("clap requires a command");
+        let kind = kind(words, mode)?;
+        let mut command =
+            Self { program: program.clone(), args: args.to_vec(), kind, job_id: None };
+        if command.is_standalone() {
+            command.check()?;
+        }
+        Ok(command)
+    }
+
+    fn check(&mut self) -> Result<(), CommandError> {
+        let texts: Vec<&str> = self.args.iter().filter_map(|arg| arg.to_str()).collect();
+        if texts.first() == Some(&"start") {
+            return Err(CommandError::Background(self.program.to_string_lossy().into_owned()));
+        }
+        let restore = |arg: &&&str| matches!(**arg, "-s" | "--fromSavepoint" | "-fromSavepoint") || arg.starts_with("--fromSavepoint=");
+        if let Some(found) = texts.iter().find(restore) {
+            return Err(CommandError::RestorePoint((*found).to_owned()));
+        }
+        let position = texts.iter().position(|arg| matches!(*arg, "--job-id" | "-jid"));
+        if let Some(id) = position.and_then(|at| texts.get(at + 1)) {
+            let id = id.parse().map_err(|_| CommandError::JobId((*id).to_owned()))?;
+            self.job_id = Some(id);
+        }
+        Ok(())
+    }
+
+    /// What is executed.
+    #[must_use]
+    pub fn program(&self) -> &OsStr {
+        &self.program
+    }
+
+    /// It starts one application, not a session cluster.
+    #[must_use]
+    pub fn is_application(&self) -> bool {
+        match self.kind {
+            Kind::StandaloneApplication | Kind::NativeApplication => true,
+            Kind::StandaloneSession | Kind::NativeSession => false,
+            Kind::Other { application } => application,
+        }
+    }
+
+    /// It starts Flink in standalone mode, which takes part of the restore options from its arguments only.
+    #[must_use]
+    pub fn is_standalone(&self) -> bool {
+        matches!(self.kind, Kind::StandaloneApplication | Kind::StandaloneSession)
+    }
+
+    /// The job id that it fixes.
+    #[must_use]
+    pub fn job_id(&self) -> Option<JobId> {
+        self.job_id
+    }
+
+    /// The configuration that it sets by `-D key=value`, which goes before the file.
+    pub fn dynamic(&self) -> impl Iterator<Item = (String, String)> {
+        let texts: Vec<String> = self.args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+        let mut properties = Vec::new();
+        for (index, arg) in texts.iter().enumerate() {
+            let property = match arg.strip_prefix("-D") {
+                Some("") => texts.get(index + 1).map(String::as_str),
+                other => other,
+            };
+            if let Some((key, value)) = property.and_then(|property| property.split_once('=')) {
+                properties.push((key.to_owned(), value.to_owned()));
+            }
+        }
+        properties.into_iter()
+    }
+
+    /// The command as it is to be executed for `order`: with its arguments, and with its value wherever the command sets
+    /// a key of it by `-D`, since that would win over the file.
+    #[must_use]
+    pub fn with(&self, order: &StartOrder) -> process::Command {
+        let mut args: Vec<OsString> = self.args.iter().map(|arg| overruled(arg, order)).collect();
+        let verb = |arg: &OsString| arg == "start-foreground" || arg == "standalone-job";
+        let at = args.iter().position(verb).map_or(0, |at| at + 1);
+        args.splice(at..at, order.args.iter().map(OsString::from));
+        let mut command = process::Command::new(&self.program);
+        command.args(args);
+        command
+    }
+}
+
+/// `-Dkey=value` and `key=value` with Drey's value.
+fn overruled(arg: &OsString, order: &StartOrder) -> OsString {
+    let Some(text) = arg.to_str() else { return arg.clone() };
+    let (dash, property) = text.strip_prefix("-D").map_or(("", text), |property| ("-D", property));
+    let value = property.split_once('=').and_then(|(key, _)| Some((key, order.set.get(key)?)));
+    value.map_or_else(|| arg.clone(), |(key, value)| format!("{dash}{key}={value}").into())
+}
+
+fn kind(words: &[OsString], mode: Mode) -> Result<Kind, CommandError> {
+    // `bash -c "… kubernetes-jobmanager.sh kubernetes-application …"` has everything in one word.
+    let text: Vec<&str> = words.iter().filter_map(|word| word.to_str()).flat_map(str::split_whitespace).collect();
+    let name = |word: &&str| Path::new(word).file_name().and_then(OsStr::to_str).unwrap_or_default().to_owned();
+    let names: Vec<String> = text.iter().map(name).collect();
+    let has = |wanted: &str| names.iter().any(|name| name == wanted);
+    let known = if has("kubernetes-application") {
+        Kind::NativeApplication
+    } else if has("kubernetes-session") {
+        Kind::NativeSession
+    } else if has("standalone-job.sh") || has("standalone-job") {
+        Kind::StandaloneApplication
+    } else if has("jobmanager.sh") || has("jobmanager") {
+        Kind::StandaloneSession
+    } else {
+        match mode {
+            Mode::Application => Kind::Other { application: true },
+            Mode::Session => Kind::Other { application: false },
+            Mode::Auto => {
+                let program = words.first().map(|word| word.to_string_lossy().into_owned());
+                return Err(CommandError::Mode(program.unwrap_or_default()));
+            }
+        }
+    };
+    Ok(known)
+}

@@ -1,0 +1,191 @@
+//! Flink's configuration for one start: a fresh copy of the user's directory, with Drey's keys in it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::config::Settings;
+use crate::control::{Prepare, StartOrder};
+use crate::flink::config_file::{ConfDir, ConfDirError, ConfigFile, ConfigFileError};
+use crate::flink::home::{HomeError, detect_version};
+use crate::flink::version::FlinkVersion;
+use crate::pointer_file::PointerError;
+
+use super::command::{Command, CommandError};
+
+/// Why Flink could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// The command cannot be supervised.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// Flink is not to be found.
+    #[error("could not find Flink's home directory from the command {0:?}; name it with `--flink-home DIR`")]
+    NoHome(OsString),
+    /// Its version is not to be found.
+    #[error("could not find Flink's version; name it with `--flink-version VERSION`")]
+    Version(#[source] HomeError),
+    /// Its configuration cannot be read or written.
+    #[error("could not prepare Flink's configuration")]
+    Configuration(#[from] ConfDirError),
+    /// A key cannot be set in its configuration.
+    #[error("could not set {key} in {file}")]
+    Key {
+        /// The key.
+        key: String,
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        source: ConfigFileError,
+    },
+    /// A file of the configuration directory cannot be copied.
+    #[error("could not copy {path}")]
+    Copy {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The state directory cannot be written to.
+    #[error("could not remember the start")]
+    Remember(#[source] PointerError),
+    /// The supervisor refused.
+    #[error("{error}")]
+    Refused {
+        /// Why, and what to do.
+        error: String,
+        /// The exit code.
+        code: u8,
+    },
+    /// The command cannot be executed.
+    #[error("could not execute {command:?}; check that it exists and may be executed")]
+    Spawn {
+        /// The program.
+        command: OsString,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl LaunchError {
+    /// The exit code: 64 where the user has to change something, 75 where it may work later, else 1.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Refused { code, .. } => *code,
+            Self::Remember(_) | Self::Copy { .. } => 1,
+            _ => 64,
+        }
+    }
+}
+
+/// Where Flink's configuration is, and which version reads it.
+#[derive(Debug, Clone)]
+pub struct Configuration {
+    directory: PathBuf,
+    version: FlinkVersion,
+}
+
+impl Configuration {
+    /// Finds Flink's home by the settings or by the command, and from it version and configuration directory.
+    ///
+    /// # Errors
+    /// When one of them is not to be found.
+    pub fn find(settings: &Settings, command: &Command) -> Result<Self, LaunchError> {
+        let home = settings.flink_home.clone().or_else(|| home_of(Path::new(command.program())));
+        let missing = || LaunchError::NoHome(command.program().to_owned());
+        let version = match settings.flink_version {
+            Some(version) => version,
+            None => detect_version(home.as_deref().ok_or_else(missing)?).map_err(LaunchError::Version)?,
+        };
+        let directory = match &settings.flink_conf_dir {
+            Some(directory) => directory.clone(),
+            None => home.ok_or_else(missing)?.join("conf"),
+        };
+        Ok(Self { directory, version })
+    }
+
+    /// What the supervisor has to know before the start.
+    ///
+    /// # Errors
+    /// When the configuration cannot be read.
+    pub fn prepare(&self, command: &Command) -> Result<Prepare, LaunchError> {
+        let file = ConfDir::find(&self.directory, self.version)?.load()?;
+        let mut configuration: BTreeMap<String, String> = file.entries().clone();
+        configuration.extend(command.dynamic());
+        Ok(Prepare {
+            flink_version: self.version.to_string(),
+            configuration,
+            application: command.is_application(),
+            standalone: command.is_standalone(),
+            job_id: command.job_id(),
+        })
+    }
+
+    /// Writes the configuration of one start below `state_dir`; the directory. The user's own files stay as they are.
+    ///
+    /// # Errors
+    /// When something cannot be copied or set.
+    pub fn write(&self, state_dir: &Path, order: &StartOrder) -> Result<PathBuf, LaunchError> {
+        let copy = state_dir.join("conf");
+        replace_directory(&self.directory, &copy)?;
+        let directory = ConfDir::open(&copy, self.version)?;
+        apply(&directory, order)?;
+        std::path::absolute(&copy).map_err(|source| LaunchError::Copy { path: copy, source })
+    }
+}
+
+/// Puts the keys of `order` into a configuration directory, and leaves everything else in it as it was. Returns whether
+/// anything changed.
+///
+/// # Errors
+/// When a key cannot be set; the file is then as it was.
+pub fn apply(directory: &ConfDir, order: &StartOrder) -> Result<bool, LaunchError> {
+    let mut file: ConfigFile = directory.load()?;
+    let failed = |key: &str| {
+        let (key, file) = (key.to_owned(), directory.file().to_owned());
+        move |source| LaunchError::Key { key, file, source }
+    };
+    for key in &order.remove {
+        file.remove(key).map_err(failed(key))?;
+    }
+    for (key, value) in &order.set {
+        file.set(key, value).map_err(failed(key))?;
+    }
+    Ok(directory.save(&file)?)
+}
+
+/// A copy without what is not there any more in the original. Links are followed: a mounted ConfigMap consists of them.
+fn replace_directory(from: &Path, to: &Path) -> Result<(), LaunchError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| LaunchError::Copy { path, source }
+    };
+    match fs::remove_dir_all(to) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(to)(error)),
+        _ => fs::create_dir_all(to).map_err(failed(to))?,
+    }
+    for entry in fs::read_dir(from).map_err(failed(from))? {
+        let path = entry.map_err(failed(from))?.path();
+        if path.is_file()
+            && let Some(name) = path.file_name()
+        {
+            fs::copy(&path, to.join(name)).map_err(failed(&path))?;
+        }
+    }
+    Ok(())
+}
+
+/// `HOME/bin/…` is below Flink's home when there is a `HOME/lib`; a bare name is looked for in PATH.
+fn home_of(program: &Path) -> Option<PathBuf> {
+    let found = if program.components().count() > 1 { program.to_owned() } else { in_path(program)? };
+    let home = fs::canonicalize(found).ok()?.parent()?.parent()?.to_owned();
+    home.join("lib").is_dir().then_some(home)
+}
+
+
+fn in_path(name: &Path) -> Option<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH")?).map(|dir| dir.join(name)).find(|path| path.is_file())
+}

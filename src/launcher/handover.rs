@@ -1,0 +1,71 @@
+//! What a launcher leaves for the next one, should it be killed while Flink runs on.
+//!
+//! Before Flink is started, the run is written to a file; Flink carries the run id in its environment. So the next launcher
+//! finds it in any case, even when the last one was killed right after the start.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::{LaunchError, Running};
+use crate::control::Prepare;
+use crate::domain::pointer::RunId;
+use crate::pointer_file::write_durably;
+use crate::process::{Flink, Identity};
+
+/// Carries the run id in Flink's environment. Not `DREY_…`, which is for settings.
+pub(super) const RUN_VARIABLE: &str = "_DREY_RUN_ID";
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Left {
+    run: RunId,
+    flink: Prepare,
+}
+
+/// To be called before Flink is started.
+pub(super) fn remember(state_dir: &Path, run: &RunId, flink: &Prepare) -> Result<(), LaunchError> {
+    let left = Left { run: run.clone(), flink: flink.clone() };
+    let text = serde_json::to_string_pretty(&left).expect("only string keys");
+    write_durably(&file(state_dir), &text).map_err(LaunchError::Remember)
+}
+
+/// To be called when Flink has ended.
+pub(super) fn forget(state_dir: &Path) {
+    if let Err(error) = fs::remove_file(file(state_dir)) {
+        debug!(%error, "Nothing to forget");
+    }
+}
+
+/// The Flink that the last launcher left running, if there is one.
+pub(super) fn adopt(state_dir: &Path) -> Option<Running> {
+    let text = fs::read_to_string(file(state_dir)).ok()?;
+    let left: Left = serde_json::from_str(&text).ok()?;
+    let flink = find(&left.run).and_then(|identity| Flink::adopt(&identity));
+    if flink.is_none() {
+        forget(state_dir);
+    }
+    Some(Running { flink: flink?, prepare: left.flink, run: left.run, adopted: true, since: Instant::now() })
+}
+
+/// The leader of the process group that was started for `run`.
+fn find(run: &RunId) -> Option<Identity> {
+    let wanted = format!("{RUN_VARIABLE}={run}");
+    let carries = |pid: i32| {
+        fs::read(format!("/proc/{pid}/environ"))
+            .is_ok_and(|environment| environment.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes()))
+    };
+    let processes = fs::read_dir("/proc").ok()?.flatten();
+    let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.find_map(|pid| {
+        let identity = Identity::of(pid).ok()?;
+        (identity.leads_its_group() && carries(pid)).then_some(identity)
+    })
+}
+
+fn file(state_dir: &Path) -> PathBuf {
+    state_dir.join("running.json")
+}
