@@ -39,7 +39,8 @@ impl Files {
     }
 
     fn add(&mut self, path: FilePath, size: Option<u64>, partial: bool, scope: Scope) {
-        let shared = scope == Scope::Shared;
+        // What lies in the snapshot's own directory is its own, as the copies in a native savepoint are.
+        let shared = scope == Scope::Shared && matches!(path, FilePath::Absolute(_));
         if let Some(at) = self.by_path.get(&path) {
             let known = &mut self.files[*at];
             known.size = known.size.max(size);

@@ -1,7 +1,8 @@
 //! Reads the state of one operator (`deserializeOperatorState` of Flink's serializers of formats 2 to 6).
 
 use super::files::Files;
-use super::handles::{Channel, ChannelFormat, Handles, KeyedState};
+use super::handles::{Channel, ChannelFormat, Handles};
+use super::keyed::KeyedState;
 use super::reader::Reader;
 use super::{FormatVersion, MetadataError, Operator, StateSize, Subtasks};
 

@@ -1,0 +1,323 @@
+//! `drey inspect`: shows what a `_metadata` file says, as a table for a person or as JSON with exact bytes.
+//!
+//! Pure: the caller reads the file and prints the answer.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::flink::metadata::{
+    self, FilePath, KeyedStateKind, Metadata, MetadataError, Operator, SavepointFormat,
+    SnapshotKind, StateSize,
+};
+
+/// Widest name or uid that a table shows.
+const WIDEST_NAME: usize = 40;
+
+/// How to show a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// A header and a row per operator; sizes rounded.
+    Table,
+    /// Everything, in exact bytes.
+    Json,
+}
+
+/// Checks that `bytes` are a complete `_metadata` file and shows it; `location` is where they were read from.
+///
+/// # Errors
+/// If they are not; the message says why.
+pub fn run(bytes: &[u8], location: &str, style: Style) -> Result<String, MetadataError> {
+    let metadata = metadata::parse(bytes)?;
+    Ok(match style {
+        Style::Table => table(&metadata, location),
+        Style::Json => json(&metadata, location),
+    })
+}
+
+/// The snapshot as indented JSON.
+pub fn json(metadata: &Metadata, location: &str) -> String {
+    #[derive(Serialize)]
+    struct Document<'a> {
+        location: &'a str,
+        written_by: &'static str,
+        #[serde(flatten)]
+        metadata: &'a Metadata,
+    }
+    let document = Document {
+        location,
+        written_by: metadata.header.version.written_by(),
+        metadata,
+    };
+    let mut text =
+        serde_json::to_string_pretty(&document).expect("plain structs with text keys serialize");
+    text.push('\n');
+    text
+}
+
+/// The snapshot as a header and a table of its operators.
+pub fn table(metadata: &Metadata, location: &str) -> String {
+    let mut text = String::new();
+    for (label, value) in header(metadata, location) {
+        writeln!(text, "{label:<14}{value}").expect("writing to a string");
+    }
+    if metadata.operators.is_empty() {
+        text.push_str("\nNo operator.\n");
+        return text;
+    }
+    text.push('\n');
+    text.push_str(&columns(&rows(&metadata.operators)));
+    text
+}
+
+fn header(metadata: &Metadata, location: &str) -> Vec<(&'static str, String)> {
+    let version = metadata.header.version;
+    let mut lines = vec![
+        ("Location", printable(location)),
+        ("Kind", kind(metadata)),
+        ("Checkpoint id", metadata.header.checkpoint_id.to_string()),
+        (
+            "Format",
+            format!("{} ({})", version.number(), version.written_by()),
+        ),
+        ("State", state(metadata)),
+        ("Files", files(metadata)),
+    ];
+    if metadata.checkpointed_size != metadata.state_size.total() {
+        let written = human(metadata.checkpointed_size);
+        lines.push((
+            "Written",
+            format!("{written}, the rest is shared with earlier checkpoints"),
+        ));
+    }
+    if !metadata.master_states.is_empty() {
+        let names: Vec<String> = metadata
+            .master_states
+            .iter()
+            .map(|name| printable(name))
+            .collect();
+        lines.push(("Master states", names.join(", ")));
+    }
+    lines
+}
+
+fn kind(metadata: &Metadata) -> String {
+    let Some(properties) = &metadata.properties else {
+        let format = metadata.header.version.number();
+        return format!("not recorded in format {format}");
+    };
+    let kind = match properties.kind {
+        SnapshotKind::Savepoint => "savepoint",
+        SnapshotKind::Checkpoint => "checkpoint",
+    };
+    let format = match properties.format {
+        Some(SavepointFormat::Canonical) => ", canonical format",
+        Some(SavepointFormat::Native) => ", native format",
+        None => "",
+    };
+    let unclaimed = if properties.unclaimed {
+        ", unclaimed"
+    } else {
+        ""
+    };
+    let name = properties.name.to_lowercase();
+    let detail = if name == kind {
+        String::new()
+    } else {
+        format!(" ({})", printable(&name))
+    };
+    format!("{kind}{detail}{format}{unclaimed}")
+}
+
+fn state(metadata: &Metadata) -> String {
+    let StateSize { inline, in_files } = metadata.state_size;
+    let total = human(metadata.state_size.total());
+    let metadata_size = human(metadata.metadata_size);
+    match (inline, in_files) {
+        (0, 0) => format!("none; _metadata has {metadata_size}"),
+        (_, 0) => format!("{total}, all of it in _metadata ({metadata_size})"),
+        (0, _) => format!("{total}, all of it in files; _metadata has {metadata_size}"),
+        _ => format!(
+            "{total}: {} in files, {} in _metadata ({metadata_size})",
+            human(in_files),
+            human(inline)
+        ),
+    }
+}
+
+fn files(metadata: &Metadata) -> String {
+    let total = metadata.files.len();
+    if total == 0 {
+        return "none but _metadata".to_owned();
+    }
+    let relative = metadata
+        .files
+        .iter()
+        .filter(|file| matches!(file.path, FilePath::Relative(_)))
+        .count();
+    let shared = metadata.files.iter().filter(|file| file.shared).count();
+    let mut parts = Vec::new();
+    if relative > 0 {
+        parts.push(format!("{relative} in the same directory"));
+    }
+    if relative < total {
+        parts.push(format!("{} by absolute path", total - relative));
+    }
+    if shared > 0 {
+        parts.push(format!("{shared} shared with other checkpoints"));
+    }
+    format!("{total}: {}", parts.join(", "))
+}
+
+/// One row of cells; numbers are aligned to the right.
+type Row = [String; 9];
+
+const TITLES: [&str; 9] = [
+    "OPERATOR",
+    "NAME",
+    "PARALLELISM",
+    "MAX",
+    "SUBTASKS",
+    "OPERATOR STATE",
+    "KEYED STATE",
+    "IN FLIGHT",
+    "KEYED BY",
+];
+const TO_THE_RIGHT: std::ops::RangeInclusive<usize> = 2..=7;
+
+fn rows(operators: &[Operator]) -> Vec<Row> {
+    let titles = TITLES.map(str::to_owned);
+    std::iter::once(titles)
+        .chain(operators.iter().map(row))
+        .collect()
+}
+
+fn row(operator: &Operator) -> Row {
+    let sum = |parts: &[u64]| {
+        parts
+            .iter()
+            .fold(0_u64, |sum, part| sum.saturating_add(*part))
+    };
+    let operator_state = sum(&[
+        operator.coordinator_state.unwrap_or(0),
+        operator.managed_operator_state.total(),
+        operator.raw_operator_state.total(),
+    ]);
+    let keyed = sum(&[
+        operator.managed_keyed_state.total(),
+        operator.raw_keyed_state.total(),
+    ]);
+    let in_flight = sum(&[
+        operator.input_channel_state.total(),
+        operator.output_channel_state.total(),
+    ]);
+    [
+        operator.id.clone(),
+        label(operator),
+        operator.parallelism.to_string(),
+        operator.max_parallelism.to_string(),
+        subtasks(operator),
+        size_or_dash(operator_state),
+        size_or_dash(keyed),
+        size_or_dash(in_flight),
+        kinds(&operator.keyed_state_kinds),
+    ]
+}
+
+fn label(operator: &Operator) -> String {
+    let text = match (&operator.uid, &operator.name) {
+        (Some(uid), Some(name)) if uid == name => uid.clone(),
+        (Some(uid), Some(name)) => format!("{uid} ({name})"),
+        (Some(one), None) | (None, Some(one)) => one.clone(),
+        (None, None) => return "-".to_owned(),
+    };
+    let text = printable(&text);
+    match text.char_indices().nth(WIDEST_NAME) {
+        Some(_) => text.chars().take(WIDEST_NAME - 1).chain(['…']).collect(),
+        None => text,
+    }
+}
+
+/// How many subtasks have state, and how many had finished.
+fn subtasks(operator: &Operator) -> String {
+    match (operator.subtasks.with_state, operator.subtasks.finished) {
+        (0, 0) => "-".to_owned(),
+        (some, 0) => some.to_string(),
+        (0, finished) => format!("{finished} finished"),
+        (some, finished) => format!("{some} + {finished} finished"),
+    }
+}
+
+fn kinds(kinds: &[KeyedStateKind]) -> String {
+    let words: Vec<&str> = kinds
+        .iter()
+        .map(|kind| match kind {
+            KeyedStateKind::Full => "full",
+            KeyedStateKind::CanonicalSavepoint => "canonical",
+            KeyedStateKind::Incremental => "incremental",
+            KeyedStateKind::Changelog => "changelog",
+        })
+        .collect();
+    if words.is_empty() {
+        "-".to_owned()
+    } else {
+        words.join(", ")
+    }
+}
+
+/// Lays the rows out in columns; leaves a column out in which no operator has anything.
+fn columns(rows: &[Row]) -> String {
+    let empty = |column: usize| rows.iter().skip(1).all(|row| row[column] == "-");
+    let shown: Vec<usize> = (0..TITLES.len()).filter(|column| !empty(*column)).collect();
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<usize> = shown.iter().map(|column| width(*column)).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells: Vec<String> = shown
+            .iter()
+            .zip(&widths)
+            .map(|(column, width)| match TO_THE_RIGHT.contains(column) {
+                true => format!("{:>width$}", row[*column]),
+                false => format!("{:<width$}", row[*column]),
+            })
+            .collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Names come from the file: control characters must not reach a terminal.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
+fn size_or_dash(bytes: u64) -> String {
+    if bytes == 0 {
+        "-".to_owned()
+    } else {
+        human(bytes)
+    }
+}
+
+/// Bytes as a person reads them, in powers of 1024 like Flink's web interface.
+fn human(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut tenths = u128::from(bytes) * 10 / 1024;
+    let mut unit = 0;
+    while tenths >= 10_240 {
+        tenths /= 1024;
+        unit += 1;
+    }
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+}
