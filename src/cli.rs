@@ -27,9 +27,14 @@ pub const TRY_AGAIN: u8 = 75;
 
 /// Supervises Apache Flink jobs: a savepoint before the JobManager goes away, and a start from exactly there.
 #[derive(Debug, Parser)]
-#[command(name = "drey", version, max_term_width = 110, after_help = "\
+#[command(
+    name = "drey",
+    version,
+    max_term_width = 110,
+    after_help = "\
 Exit codes: 0 done; 1 failed; 64 bad usage; 75 may work later; else Flink's own. \
-Every setting is also an environment variable (--state-dir: DREY_STATE_DIR) and a key of a --config file.")]
+Every setting is also an environment variable (--state-dir: DREY_STATE_DIR) and a key of a --config file."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -68,7 +73,11 @@ struct Failure {
 
 impl Failure {
     fn new(message: impl Into<String>, code: u8) -> anyhow::Error {
-        Self { message: message.into(), code }.into()
+        Self {
+            message: message.into(),
+            code,
+        }
+        .into()
     }
 }
 
@@ -129,7 +138,10 @@ fn settings(args: &SettingsArgs, env: Vec<(OsString, OsString)>) -> anyhow::Resu
 
 /// A runtime for one thread: there is little to do at a time, and every thread costs memory.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().context("could not start the runtime")
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("could not start the runtime")
 }
 
 /// Makes one call to the running supervisor; `None` when there is none.
@@ -138,9 +150,20 @@ fn ask(settings: &Settings, call: &Call) -> anyhow::Result<Option<Reply>> {
     match runtime()?.block_on(control::call(socket, call)) {
         Ok(Reply::Failed { error, code }) => Err(Failure::new(error, code)),
         Ok(reply) => Ok(Some(reply)),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Ok(None),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+            ) =>
+        {
+            Ok(None)
+        }
         Err(error) => {
-            let text = format!("could not talk to the supervisor at {}: {}", socket.display(), one_line(&error, 200));
+            let text = format!(
+                "could not talk to the supervisor at {}: {}",
+                socket.display(),
+                one_line(&error, 200)
+            );
             Err(Failure::new(text, TRY_AGAIN))
         }
     }
@@ -170,5 +193,8 @@ fn print(output: Output, text: &str, value: &serde_json::Value) -> anyhow::Resul
 }
 
 fn unexpected(reply: &Reply) -> anyhow::Error {
-    Failure::new(format!("unexpected answer of the supervisor: {reply:?}; do both have the same version?"), 1)
+    Failure::new(
+        format!("unexpected answer of the supervisor: {reply:?}; do both have the same version?"),
+        1,
+    )
 }

@@ -286,7 +286,10 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
         fs::create_dir_all(parent)?;
     }
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another supervisor listens there"));
+        return Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another supervisor listens there",
+        ));
     }
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -333,16 +336,17 @@ async fn answer(
     read.read_line(&mut line).await?;
     let (back, reply) = oneshot::channel();
     let reply = match serde_json::from_str(&line) {
-        Ok(call) if calls.send((call, back)).await.is_ok() => tokio::select! {
-            reply = reply => reply.unwrap_or_else(|_| gone()),
-            // The caller has hung up: its waiting ends, what it asked for goes on.
-            _ = read.read_u8() => return Ok(()),
-        },
-        Ok(_) => gone(),
-        Err(error) => Reply::Failed {
-            error: format!("not a call: {error}"),
-            code: 1,
-        },
+        Ok(Call::Status) => Reply::Status(Box::new(status.borrow().clone())),
+        Ok(call) => {
+            // A supervisor that is gone drops the way back, which is noticed below.
+            let _ = calls.send((call, back)).await;
+            tokio::select! {
+                reply = reply => reply.unwrap_or_else(|_| gone()),
+                // The caller has hung up: its waiting ends, what it asked for goes on.
+                _ = read.read_u8() => return Ok(()),
+            }
+        }
+        Err(error) => Reply::failed(format!("not a call: {error}")),
     };
     let mut text = serde_json::to_string(&reply)?;
     text.push('\n');

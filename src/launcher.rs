@@ -24,7 +24,7 @@ use crate::process::{Exit, Flink};
 use crate::telemetry::one_line;
 
 pub use command::{Command, CommandError};
-pub use configuration::{Configuration, LaunchError};
+pub use configuration::{Configuration, LaunchError, apply};
 
 /// A JobManager ends within 5 s of SIGTERM whatever happens (`JvmShutdownSafeguard`); after this it is killed.
 const KILL_AFTER: Duration = Duration::from_secs(10);
@@ -33,7 +33,10 @@ const KILL_AFTER: Duration = Duration::from_secs(10);
 const FAILED: i32 = 163;
 
 /// The wait between starts of a Flink that dies again and again.
-const RESTART: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(60) };
+const RESTART: Backoff = Backoff {
+    first: Duration::from_secs(1),
+    most: Duration::from_secs(60),
+};
 
 /// A Flink that ran this long was not dying at once.
 const SETTLED_IN: Duration = Duration::from_secs(60);
@@ -75,7 +78,13 @@ impl Launcher {
         signals: mpsc::Receiver<&'static str>,
     ) -> Result<Self, LaunchError> {
         let configuration = Configuration::find(&settings, &command)?;
-        Ok(Self { settings, command, configuration, signals, deadline: None })
+        Ok(Self {
+            settings,
+            command,
+            configuration,
+            signals,
+            deadline: None,
+        })
     }
 
     /// Runs Flink until there is no reason to start it again; the exit code.
@@ -97,10 +106,18 @@ impl Launcher {
                 Next::Exit(code) => return Ok(code),
                 Next::Again => {}
             }
-            deaths = if since.elapsed() > SETTLED_IN { 0 } else { deaths + 1 };
+            deaths = if since.elapsed() > SETTLED_IN {
+                0
+            } else {
+                deaths + 1
+            };
             if deaths > 1 {
                 let wait = RESTART.wait(deaths - 1);
-                warn!(deaths, wait_s = wait.as_secs(), "Flink died soon after its start: waiting before the next one");
+                warn!(
+                    deaths,
+                    wait_s = wait.as_secs(),
+                    "Flink died soon after its start: waiting before the next one"
+                );
                 tokio::select! {
                     () = sleep(wait) => {}
                     _ = self.signals.recv() => return Ok(1),
@@ -112,8 +129,9 @@ impl Launcher {
     /// Prepares and starts Flink; the exit code when there is nothing to start.
     async fn start(&mut self) -> Result<Result<Running, i32>, LaunchError> {
         let prepare = self.configuration.prepare(&self.command)?;
+        let call = Call::Prepare(prepare.clone());
         let reply = tokio::select! {
-            reply = self.persistently(&Call::Prepare(prepare.clone())) => reply,
+            reply = persistently(&self.settings.socket, &call) => reply,
             signal = self.signals.recv() => {
                 info!(signal, "Asked to end before Flink was started");
                 return Ok(Err(0));
@@ -126,7 +144,12 @@ impl Launcher {
                 return Ok(Err(0));
             }
             Reply::Failed { error, code } => return Err(LaunchError::Refused { error, code }),
-            other => return Err(LaunchError::Refused { error: format!("unexpected answer {other:?}"), code: 1 }),
+            other => {
+                return Err(LaunchError::Refused {
+                    error: format!("unexpected answer {other:?}"),
+                    code: 1,
+                });
+            }
         };
         self.spawn(prepare, &order).map(Ok)
     }
@@ -134,13 +157,23 @@ impl Launcher {
     fn spawn(&self, prepare: Prepare, order: &StartOrder) -> Result<Running, LaunchError> {
         let directory = self.configuration.write(&self.settings.state_dir, order)?;
         let mut command = self.command.with(order);
-        command.env("FLINK_CONF_DIR", &directory).env(handover::RUN_VARIABLE, order.run.as_str());
+        command
+            .env("FLINK_CONF_DIR", &directory)
+            .env(handover::RUN_VARIABLE, order.run.as_str());
         handover::remember(&self.settings.state_dir, &order.run, &prepare)?;
         crate::kill_point("before-spawn");
-        let flink = Flink::spawn(&mut command)
-            .map_err(|source| LaunchError::Spawn { command: self.command.program().to_owned(), source })?;
+        let flink = Flink::spawn(&mut command).map_err(|source| LaunchError::Spawn {
+            command: self.command.program().to_owned(),
+            source,
+        })?;
         crate::kill_point("after-spawn");
-        Ok(Running { flink, prepare, run: order.run.clone(), adopted: false, since: Instant::now() })
+        Ok(Running {
+            flink,
+            prepare,
+            run: order.run.clone(),
+            adopted: false,
+            since: Instant::now(),
+        })
     }
 
     /// Watches a Flink to its end.
@@ -192,7 +225,9 @@ impl Launcher {
             }
         };
         // What made Flink end is known better from before its end.
-        ordered.filter(|ordered| !ordered.is_empty()).unwrap_or(settled)
+        ordered
+            .filter(|ordered| !ordered.is_empty())
+            .unwrap_or(settled)
     }
 
     fn next(&self, running: &Running, exit: Exit, settled: &[Settled]) -> Next {
@@ -204,7 +239,9 @@ impl Launcher {
             let done = all(&[SettledOutcome::Recorded, SettledOutcome::Finished]);
             return Next::Exit(if done { 0 } else { code });
         }
-        let interrupted = settled.iter().any(|job| job.reason == Some(TriggerReason::Shutdown));
+        let interrupted = settled
+            .iter()
+            .any(|job| job.reason == Some(TriggerReason::Shutdown));
         let restart = self.settings.restart == Restart::OnFailure;
         if all(&[SettledOutcome::Finished]) {
             Next::Exit(0)
@@ -239,7 +276,10 @@ async fn orders(socket: &Path, running: &Running, deadline: Option<Instant>) -> 
     };
     loop {
         if let Reply::Failed { error, .. } = persistently(socket, &started).await {
-            warn!(error, "The supervisor does not know what to do with this Flink");
+            warn!(
+                error,
+                "The supervisor does not know what to do with this Flink"
+            );
             sleep(Duration::from_secs(1)).await;
             continue;
         }
@@ -251,13 +291,19 @@ async fn orders(socket: &Path, running: &Running, deadline: Option<Instant>) -> 
         match control::call(socket, &Call::Order).await {
             Ok(Reply::Terminate { settled }) => return settled,
             Ok(other) => warn!(answer = ?other, "Unexpected answer of the supervisor"),
-            Err(error) => warn!(error = one_line(&error, 200), "The supervisor went away: Flink runs on"),
+            Err(error) => warn!(
+                error = one_line(&error, 200),
+                "The supervisor went away: Flink runs on"
+            ),
         }
     }
 }
 
 async fn persistently(socket: &Path, call: &Call) -> Reply {
-    const RETRY: Backoff = Backoff { first: Duration::from_millis(20), most: Duration::from_secs(1) };
+    const RETRY: Backoff = Backoff {
+        first: Duration::from_millis(20),
+        most: Duration::from_secs(1),
+    };
     let mut attempt = 0;
     loop {
         match control::call(socket, call).await {

@@ -1,11 +1,11 @@
 //! Drey supervises Apache Flink jobs from inside: it takes a savepoint before a JobManager goes away, records where it
 //! is, and makes the next start resume from exactly there.
-mod kill;
 pub mod cli;
 pub mod config;
 pub mod control;
 pub mod domain;
 pub mod flink;
+mod kill;
 pub mod launcher;
 pub mod pointer_file;
 pub mod process;

@@ -29,7 +29,7 @@ pub async fn verify(storage: &Storage, path: &str) -> Verdict {
         Ok(bytes) => match metadata::parse(&bytes) {
             Ok(metadata) => Verdict::Good(Verified {
                 path: path.to_owned(),
-                checkpoint_id: metadata.header.checkpoint_id,
+                checkpoint_id: i64::try_from(metadata.header.checkpoint_id).unwrap_or(i64::MAX),
                 size: metadata.state_size.total() + metadata.metadata_size,
             }),
             Err(error) => Verdict::Damaged(one_line(&error, REASON)),
@@ -67,7 +67,11 @@ pub async fn newest_checkpoint(storage: &Storage, run: &Run) -> Sighting<Verifie
 }
 
 /// The savepoint with the highest checkpoint id in `directory` that is not among `known`, read back.
-pub async fn late_savepoint(storage: &Storage, directory: &str, known: &[&str]) -> Sighting<Verified> {
+pub async fn late_savepoint(
+    storage: &Storage,
+    directory: &str,
+    known: &[&str],
+) -> Sighting<Verified> {
     let Ok(found) = savepoints(storage, directory).await else {
         return Sighting::Unreachable;
     };
@@ -76,7 +80,10 @@ pub async fn late_savepoint(storage: &Storage, directory: &str, known: &[&str]) 
     for path in found.iter().filter(|path| !names.contains(&name(path))) {
         match verify(storage, path).await {
             Verdict::Good(verified) => {
-                if best.as_ref().is_none_or(|best| verified.checkpoint_id > best.checkpoint_id) {
+                if best
+                    .as_ref()
+                    .is_none_or(|best| verified.checkpoint_id > best.checkpoint_id)
+                {
                     best = Some(verified);
                 }
             }
@@ -118,7 +125,11 @@ pub async fn of_run(
 
 /// The newest retained checkpoints of `run`, newest first.
 async fn checkpoints(storage: &Storage, run: &Run) -> Result<Vec<Found>, ()> {
-    let Some(location) = run.checkpoint_dir.as_deref().and_then(|dir| Location::parse(dir).ok()) else {
+    let Some(location) = run
+        .checkpoint_dir
+        .as_deref()
+        .and_then(|dir| Location::parse(dir).ok())
+    else {
         return Ok(Vec::new());
     };
     let listed = storage.list_checkpoints(&location, NEWEST).await;
@@ -127,15 +138,24 @@ async fn checkpoints(storage: &Storage, run: &Run) -> Result<Vec<Found>, ()> {
         .filter_map(|found| {
             let checkpoint_id = i64::try_from(found.checkpoint_id?).ok()?;
             let path = found.location.as_str().to_owned();
-            Some(Found { path, kind: PointKind::Checkpoint, checkpoint_id })
+            Some(Found {
+                path,
+                kind: PointKind::Checkpoint,
+                checkpoint_id,
+            })
         })
         .collect())
 }
 
 async fn savepoints(storage: &Storage, directory: &str) -> Result<Vec<String>, ()> {
-    let Ok(location) = Location::parse(directory) else { return Ok(Vec::new()) };
+    let Ok(location) = Location::parse(directory) else {
+        return Ok(Vec::new());
+    };
     let listed = storage.list_savepoints(&location).await;
-    Ok(present(listed)?.into_iter().map(|found| found.location.as_str().to_owned()).collect())
+    Ok(present(listed)?
+        .into_iter()
+        .map(|found| found.location.as_str().to_owned())
+        .collect())
 }
 
 /// A directory that does not exist holds nothing; one that cannot be looked into may hold anything.
@@ -145,7 +165,10 @@ fn present<T>(listed: Result<Vec<T>, StorageError>) -> Result<Vec<T>, ()> {
         Err(error) => match error.kind() {
             StorageErrorKind::NotFound | StorageErrorKind::Unsupported => Ok(Vec::new()),
             _ => {
-                debug!(error = one_line(&error, REASON), "Directory cannot be listed");
+                debug!(
+                    error = one_line(&error, REASON),
+                    "Directory cannot be listed"
+                );
                 Err(())
             }
         },
@@ -153,5 +176,8 @@ fn present<T>(listed: Result<Vec<T>, StorageError>) -> Result<Vec<T>, ()> {
 }
 
 fn name(path: &str) -> &str {
-    path.trim_end_matches('/').rsplit('/').next().unwrap_or(path)
+    path.trim_end_matches('/')
+        .rsplit('/')
+        .next()
+        .unwrap_or(path)
 }

@@ -28,8 +28,14 @@ use crate::storage::Storage;
 
 use cluster::Cluster;
 
+pub use asks::{choose, clear};
+pub use start::{NoStart, Planner, prepare, storage_for};
+
 /// The wait before something that did not answer is tried again.
-const RETRY: Backoff = Backoff { first: Duration::from_millis(100), most: Duration::from_secs(5) };
+const RETRY: Backoff = Backoff {
+    first: Duration::from_millis(100),
+    most: Duration::from_secs(5),
+};
 
 /// Supervises one Flink cluster.
 #[derive(Debug)]
@@ -132,7 +138,7 @@ impl Supervisor {
                 () = nap => {}
             }
             wake = self.look().await;
-            self.settle();
+            self.settle().await;
             self.report();
         }
     }
@@ -140,7 +146,12 @@ impl Supervisor {
     async fn accept(&mut self, call: Call, back: oneshot::Sender<Reply>) {
         let reply = match call {
             Call::Prepare(flink) => self.prepare(&flink).await,
-            Call::Started { flink, run, pid, adopted } => self.started(&flink, run, pid, adopted),
+            Call::Started {
+                flink,
+                run,
+                pid,
+                adopted,
+            } => self.started(&flink, run, pid, adopted),
             Call::Order => {
                 self.order = Some(back);
                 return;
@@ -152,7 +163,9 @@ impl Supervisor {
             Call::Shutdown { budget_ms } => self.shut_down(Duration::from_millis(budget_ms)),
             Call::Savepoint(wanted) => return self.want_savepoint(wanted, back),
             Call::Status => Reply::Status(Box::new(self.status.borrow().clone())),
-            Call::PointerShow => Reply::Pointer { pointer: Some(Box::new(self.pointer.clone())) },
+            Call::PointerShow => Reply::Pointer {
+                pointer: Some(Box::new(self.pointer.clone())),
+            },
             Call::PointerSet { path, job } => self.set_pointer(&path, job.as_deref()).await,
             Call::PointerClear { job } => self.clear_pointer(job.as_deref()),
         };
@@ -172,7 +185,7 @@ impl Supervisor {
     }
 
     /// Tells the launcher when every job has come to its end.
-    fn settle(&mut self) {
+    async fn settle(&mut self) {
         let all: Option<Vec<Settled>> = self
             .jobs
             .iter()
@@ -186,11 +199,38 @@ impl Supervisor {
             }
             return;
         }
-        let application = self.cluster.as_ref().is_some_and(|cluster| cluster.application);
+        let application = self
+            .cluster
+            .as_ref()
+            .is_some_and(|cluster| cluster.application);
         let over = self.shutdown.is_some()
-            || (application && settled.iter().any(|job| job.outcome != SettledOutcome::Nothing));
+            || (application
+                && settled
+                    .iter()
+                    .any(|job| job.outcome != SettledOutcome::Nothing));
         if over && let Some(back) = self.order.take() {
+            self.clean_up(&settled).await;
             let _ = back.send(Reply::Terminate { settled });
+        }
+    }
+
+    /// A job that came to its end by itself leaves nothing behind for high availability: Flink cleans up when it is shut
+    /// down in an orderly way, which it would have done itself, had it not been told to stay.
+    async fn clean_up(&self, settled: &[Settled]) {
+        let Some(cluster) = self.cluster.as_ref().filter(|cluster| cluster.application) else {
+            return;
+        };
+        let over = settled
+            .iter()
+            .all(|job| job.outcome == SettledOutcome::Finished);
+        if cluster.high_availability
+            && over
+            && let Err(error) = cluster.rest.shut_down_cluster().await
+        {
+            warn!(
+                error = crate::telemetry::one_line(&error, 300),
+                "Flink's high-availability data may be left behind"
+            );
         }
     }
 
@@ -198,23 +238,34 @@ impl Supervisor {
         let newest = self.pointer.jobs.get(key).and_then(JobEntry::newest);
         let (outcome, path, why) = match outcome {
             Outcome::Recorded(path) => (SettledOutcome::Recorded, Some(path.clone()), None),
-            Outcome::Fallback(path, why) => {
-                (SettledOutcome::Fallback, Some(path.clone()), Some(why.clone()))
-            }
+            Outcome::Fallback(path, why) => (
+                SettledOutcome::Fallback,
+                Some(path.clone()),
+                Some(why.clone()),
+            ),
             Outcome::Ended(JobStatus::Failed) => (SettledOutcome::Failed, None, None),
             Outcome::Ended(_) => (SettledOutcome::Finished, None, None),
             Outcome::Nothing(why) => (SettledOutcome::Nothing, None, Some(why.clone())),
         };
         let path = path.or_else(|| newest.map(|point| point.path.clone()));
-        let reason: Option<TriggerReason> =
-            newest.filter(|_| outcome == SettledOutcome::Recorded).map(|point| point.reason);
-        Settled { job: key.to_owned(), outcome, path, why, reason }
+        let reason: Option<TriggerReason> = newest
+            .filter(|_| outcome == SettledOutcome::Recorded)
+            .map(|point| point.reason);
+        Settled {
+            job: key.to_owned(),
+            outcome,
+            path,
+            why,
+            reason,
+        }
     }
 
     /// Writes the pointer. On failure the one in memory is put back as it was.
     fn save(&mut self, before: Pointer) -> Result<(), PointerError> {
         self.pointer.seal();
-        self.store.save(&self.pointer).inspect_err(|_| self.pointer = before)
+        self.store
+            .save(&self.pointer)
+            .inspect_err(|_| self.pointer = before)
     }
 
     /// Changes one entry and writes the pointer; logs when that does not work, for the next turn tries again.
@@ -225,7 +276,10 @@ impl Supervisor {
             Ok(()) => true,
             Err(error) => {
                 let error = crate::telemetry::one_line(&error, 400);
-                error!(cluster_id = self.settings.cluster_id, error, "Pointer could not be written");
+                error!(
+                    cluster_id = self.settings.cluster_id,
+                    error, "Pointer could not be written"
+                );
                 false
             }
         }
@@ -253,7 +307,8 @@ impl Supervisor {
 
     fn job_reports(&self) -> BTreeMap<String, JobReport> {
         let keys = self.pointer.jobs.keys().chain(self.jobs.keys());
-        keys.map(|key| (key.clone(), self.job_report(key))).collect()
+        keys.map(|key| (key.clone(), self.job_report(key)))
+            .collect()
     }
 
     fn job_report(&self, key: &str) -> JobReport {
@@ -261,14 +316,20 @@ impl Supervisor {
         let run = entry.and_then(|entry| entry.run.as_ref());
         let job = self.jobs.get(key);
         let view = job.and_then(|job| job.view.as_ref());
-        let mut problems: Vec<String> =
-            entry.and_then(|entry| entry.frozen.clone()).into_iter().collect();
+        let mut problems: Vec<String> = entry
+            .and_then(|entry| entry.frozen.clone())
+            .into_iter()
+            .collect();
         problems.extend(job.into_iter().flat_map(|job| job.watch.problems()));
         JobReport {
-            job_id: view.map(|view| view.id).or_else(|| run.and_then(|run| run.job_id)),
+            job_id: view
+                .map(|view| view.id)
+                .or_else(|| run.and_then(|run| run.job_id)),
             name: view.map(|view| view.name.clone()),
             status: view.map(|view| view.status).or_else(|| {
-                entry.and_then(|entry| entry.ended.as_ref()).map(|ended| ended.status)
+                entry
+                    .and_then(|entry| entry.ended.as_ref())
+                    .map(|ended| ended.status)
             }),
             tasks: view.map(|view| (view.tasks.running, view.tasks.total)),
             restored_from: run.and_then(|run| Some(run.parent.as_ref()?.path.clone())),

@@ -50,18 +50,15 @@ pub fn init(format: LogFormat, directives: &str) -> Result<(), TelemetryError> {
 ///
 /// Stricter than [`Targets`]' own parser, which takes any misspelt level for the name of a target.
 pub(crate) fn filter(directives: &str) -> Result<Targets, FilterError> {
-    directives
-        .split(',')
-        .map(directive)
-        .try_fold(
-            Targets::new()
-                .with_default(LevelFilter::WARN)
-                .with_target("drey", LevelFilter::INFO),
-            |targets, directive| {
-                let (target, level) = directive?;
-                Ok(targets.with_target(target, level))
-            },
-        )
+    directives.split(',').map(directive).try_fold(
+        Targets::new()
+            .with_default(LevelFilter::WARN)
+            .with_target("drey", LevelFilter::INFO),
+        |targets, directive| {
+            let (target, level) = directive?;
+            Ok(targets.with_target(target, level))
+        },
+    )
 }
 
 fn directive(text: &str) -> Result<(String, LevelFilter), FilterError> {
@@ -69,7 +66,9 @@ fn directive(text: &str) -> Result<(String, LevelFilter), FilterError> {
     let (target, level) = text.split_once('=').unwrap_or(("drey", text));
     let named = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
     match level.parse() {
-        Ok(level_filter) if !level.is_empty() && !target.is_empty() && target.chars().all(named) => {
+        Ok(level_filter)
+            if !level.is_empty() && !target.is_empty() && target.chars().all(named) =>
+        {
             Ok((target.to_owned(), level_filter))
         }
         _ => Err(FilterError(shorten(text, 60))),
@@ -193,7 +192,10 @@ mod tests {
         let (time, rest) = text.split_once(' ').expect("a time");
         assert_eq!(rest, " INFO Savepoint completed job_id=\"ab\" bytes=3\n");
         assert_eq!(time.len(), "2026-11-22T15:51:13.123Z".len(), "{time}");
-        assert!(time.ends_with('Z') && time.parse::<Timestamp>().is_ok(), "{time}");
+        assert!(
+            time.ends_with('Z') && time.parse::<Timestamp>().is_ok(),
+            "{time}"
+        );
     }
 
     #[test]
@@ -208,7 +210,11 @@ mod tests {
         assert_eq!(object["target"], "drey::telemetry::tests");
         assert_eq!(object["job_id"], "ab");
         assert_eq!(object["bytes"], 3);
-        assert!(object["timestamp"].as_str().is_some_and(|it| it.ends_with('Z')));
+        assert!(
+            object["timestamp"]
+                .as_str()
+                .is_some_and(|it| it.ends_with('Z'))
+        );
         Ok(())
     }
 
@@ -221,10 +227,19 @@ mod tests {
             warn!(target: "rustls", "rustls warn");
         };
         let text = logged(LogFormat::Text, "debug", log);
-        assert!(text.contains("own") && text.contains("rustls warn"), "{text}");
-        assert!(!text.contains("hyper debug") && !text.contains("rustls info"), "{text}");
+        assert!(
+            text.contains("own") && text.contains("rustls warn"),
+            "{text}"
+        );
+        assert!(
+            !text.contains("hyper debug") && !text.contains("rustls info"),
+            "{text}"
+        );
         let text = logged(LogFormat::Text, "warn, hyper=debug", log);
-        assert!(text.contains("hyper debug") && !text.contains("own"), "{text}");
+        assert!(
+            text.contains("hyper debug") && !text.contains("own"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -237,10 +252,26 @@ mod tests {
 
     #[test]
     fn misspelt_filters_are_refused() {
-        for bad in ["", "inf", "loud", "drey=", "=info", "drey=loud", "info,", "drey[x]=info", "a b=info"] {
+        for bad in [
+            "",
+            "inf",
+            "loud",
+            "drey=",
+            "=info",
+            "drey=loud",
+            "info,",
+            "drey[x]=info",
+            "a b=info",
+        ] {
             assert!(filter(bad).is_err(), "{bad}");
         }
-        for good in ["info", "WARN", "off", "drey=debug,hyper=warn", "trace, drey::flink=info"] {
+        for good in [
+            "info",
+            "WARN",
+            "off",
+            "drey=debug,hyper=warn",
+            "trace, drey::flink=info",
+        ] {
             assert!(filter(good).is_ok(), "{good}");
         }
     }

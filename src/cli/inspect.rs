@@ -1,10 +1,20 @@
 //! `drey inspect`: shows what a `_metadata` file says, as a table for a person or as JSON with exact bytes.
-//!
-//! Pure: the caller reads the file and prints the answer.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
 
+use anyhow::Context as _;
 use serde::Serialize;
+
+use super::config::Output;
+use super::{Failure, TRY_AGAIN, USAGE, runtime, settings};
+use crate::config::SettingsArgs;
+use crate::storage::Location;
+use crate::supervisor::storage_for;
+use crate::telemetry::one_line;
 
 use crate::flink::metadata::{
     self, FilePath, KeyedStateKind, Metadata, MetadataError, Operator, SavepointFormat,
@@ -14,29 +24,50 @@ use crate::flink::metadata::{
 /// Widest name or uid that a table shows.
 const WIDEST_NAME: usize = 40;
 
-/// How to show a snapshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Style {
-    /// A header and a row per operator; sizes rounded.
-    Table,
-    /// Everything, in exact bytes.
-    Json,
+/// What a savepoint or checkpoint holds.
+#[derive(Debug, clap::Args)]
+pub(super) struct InspectArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// The savepoint or checkpoint, as Flink would write it, or its `_metadata` file
+    path: String,
+    /// A table for people, or everything in exact bytes
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+pub(super) fn run(args: &InspectArgs, env: Vec<(OsString, OsString)>) -> anyhow::Result<ExitCode> {
+    let settings = settings(&args.settings, env)?;
+    let location =
+        Location::parse(&args.path).map_err(|error| Failure::new(one_line(&error, 400), USAGE))?;
+    let storage = storage_for(&settings, &BTreeMap::new());
+    let bytes = runtime()?
+        .block_on(storage.read_metadata(&location))
+        .map_err(|error| {
+            Failure::new(
+                one_line(&error, 600),
+                if error.is_retryable() { TRY_AGAIN } else { 1 },
+            )
+        })?;
+    let text = render(&bytes, &args.path, args.output)
+        .map_err(|error| Failure::new(format!("{}: {}", args.path, one_line(&error, 600)), 1))?;
+    io::stdout()
+        .write_all(text.as_bytes())
+        .context("could not write to standard output")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Checks that `bytes` are a complete `_metadata` file and shows it; `location` is where they were read from.
-///
-/// # Errors
-/// If they are not; the message says why.
-pub fn run(bytes: &[u8], location: &str, style: Style) -> Result<String, MetadataError> {
+fn render(bytes: &[u8], location: &str, output: Output) -> Result<String, MetadataError> {
     let metadata = metadata::parse(bytes)?;
-    Ok(match style {
-        Style::Table => table(&metadata, location),
-        Style::Json => json(&metadata, location),
+    Ok(match output {
+        Output::Text => table(&metadata, location),
+        Output::Json => json(&metadata, location),
     })
 }
 
 /// The snapshot as indented JSON.
-pub fn json(metadata: &Metadata, location: &str) -> String {
+fn json(metadata: &Metadata, location: &str) -> String {
     #[derive(Serialize)]
     struct Document<'a> {
         location: &'a str,
@@ -56,7 +87,7 @@ pub fn json(metadata: &Metadata, location: &str) -> String {
 }
 
 /// The snapshot as a header and a table of its operators.
-pub fn table(metadata: &Metadata, location: &str) -> String {
+fn table(metadata: &Metadata, location: &str) -> String {
     let mut text = String::new();
     for (label, value) in header(metadata, location) {
         writeln!(text, "{label:<14}{value}").expect("writing to a string");

@@ -73,10 +73,15 @@ pub(super) fn run(args: &PointerArgs, env: Vec<(OsString, OsString)>) -> anyhow:
         }
         PointerCommand::Set { common, path, job } => {
             let settings = settings(&common.settings, env)?;
-            let call = Call::PointerSet { path: path.clone(), job: job.clone() };
+            let call = Call::PointerSet {
+                path: path.clone(),
+                job: job.clone(),
+            };
             change(&settings, common.output, &call, |pointer| {
                 let storage = storage_for(&settings, &BTreeMap::new());
-                let verdict = runtime().map_err(|error| error.to_string())?.block_on(verify(&storage, path));
+                let verdict = runtime()
+                    .map_err(|error| error.to_string())?
+                    .block_on(verify(&storage, path));
                 let key = job.as_deref().unwrap_or(APPLICATION);
                 choose(pointer, key, path, verdict, settings.allow_unverified)
             })
@@ -85,7 +90,9 @@ pub(super) fn run(args: &PointerArgs, env: Vec<(OsString, OsString)>) -> anyhow:
             let settings = settings(&common.settings, env)?;
             let call = Call::PointerClear { job: job.clone() };
             let key = job.as_deref().unwrap_or(APPLICATION);
-            change(&settings, common.output, &call, |pointer| clear(pointer, key))
+            change(&settings, common.output, &call, |pointer| {
+                clear(pointer, key)
+            })
         }
     }
 }
@@ -98,7 +105,9 @@ fn change(
     offline: impl FnOnce(&mut Pointer) -> Result<(), String>,
 ) -> anyhow::Result<ExitCode> {
     match ask(settings, call)? {
-        Some(Reply::Pointer { pointer: Some(pointer) }) => return show(output, &pointer),
+        Some(Reply::Pointer {
+            pointer: Some(pointer),
+        }) => return show(output, &pointer),
         Some(other) => return Err(unexpected(&other)),
         None => {}
     }
@@ -106,7 +115,9 @@ fn change(
     let mut pointer = load(&store, &settings.cluster_id).map_err(|error| pointer_error(&error))?;
     offline(&mut pointer).map_err(|error| Failure::new(error, 1))?;
     pointer.seal();
-    store.save(&pointer).map_err(|error| pointer_error(&error))?;
+    store
+        .save(&pointer)
+        .map_err(|error| pointer_error(&error))?;
     show(output, &pointer)
 }
 
@@ -115,7 +126,10 @@ fn show(output: Output, pointer: &Pointer) -> anyhow::Result<ExitCode> {
 }
 
 fn text(pointer: &Pointer) -> String {
-    let mut text = format!("Cluster  {}, write {}\n", pointer.cluster_id, pointer.generation);
+    let mut text = format!(
+        "Cluster  {}, write {}\n",
+        pointer.cluster_id, pointer.generation
+    );
     for (key, entry) in &pointer.jobs {
         let _ = writeln!(text, "Job      {key}");
         let next = match entry.newest() {
@@ -131,7 +145,11 @@ fn text(pointer: &Pointer) -> String {
             let _ = writeln!(text, "  FROZEN        {frozen}");
         }
         if let Some(intent) = &entry.intent {
-            let _ = writeln!(text, "  in progress   savepoint {} since {:.0}", intent.trigger, intent.stored);
+            let _ = writeln!(
+                text,
+                "  in progress   savepoint {} since {:.0}",
+                intent.trigger, intent.stored
+            );
         }
         for point in &entry.history {
             text.push_str(&point_text(entry, point));
@@ -141,7 +159,9 @@ fn text(pointer: &Pointer) -> String {
 }
 
 fn point_text(entry: &JobEntry, point: &RestorePoint) -> String {
-    let id = point.checkpoint_id.map_or_else(|| "unverified".to_owned(), |id| format!("id {id}"));
+    let id = point
+        .checkpoint_id
+        .map_or_else(|| "unverified".to_owned(), |id| format!("id {id}"));
     let counts = point.lineage == entry.lineage && !point.superseded;
     let mark = if counts { "" } else { ", counts no longer" };
     format!(

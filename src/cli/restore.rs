@@ -11,11 +11,11 @@ use super::run::pointer_error;
 use super::{Failure, USAGE, print, runtime, settings};
 use crate::config::SettingsArgs;
 use crate::control::StartOrder;
+use crate::domain::pointer::Pointer;
 use crate::flink::config_file::ConfDir;
 use crate::flink::version::FlinkVersion;
 use crate::launcher::{Command, Configuration, apply};
 use crate::pointer_file::{PointerFile, peek};
-use crate::domain::pointer::Pointer;
 use crate::supervisor::{NoStart, Planner, load, prepare, storage_for};
 use crate::telemetry::one_line;
 
@@ -37,23 +37,43 @@ pub(super) struct RestoreArgs {
 
 pub(super) fn run(args: &RestoreArgs, env: Vec<(OsString, OsString)>) -> anyhow::Result<ExitCode> {
     let settings = settings(&args.settings, env)?;
-    let native = || ["bash", "-c", "kubernetes-application"].map(OsString::from).to_vec();
-    let words = if args.command.is_empty() { native() } else { args.command.clone() };
+    let native = || {
+        ["bash", "-c", "kubernetes-application"]
+            .map(OsString::from)
+            .to_vec()
+    };
+    let words = if args.command.is_empty() {
+        native()
+    } else {
+        args.command.clone()
+    };
     let usage = |error: &dyn std::error::Error| Failure::new(one_line(error, 2000), USAGE);
     let command = Command::new(&words, settings.mode).map_err(|error| usage(&error))?;
     let configuration = Configuration::find(&settings, &command).map_err(|error| usage(&error))?;
-    let flink = configuration.prepare(&command).map_err(|error| usage(&error))?;
+    let flink = configuration
+        .prepare(&command)
+        .map_err(|error| usage(&error))?;
     let version: FlinkVersion = flink.flink_version.parse().map_err(|error| usage(&error))?;
     let storage = storage_for(&settings, &flink.configuration);
-    let owner = settings.owner.clone().unwrap_or_else(|| "drey restore".to_owned());
-    let planner = Planner { settings: &settings, storage: &storage, version, flink: &flink, owner: &owner };
+    let owner = settings
+        .owner
+        .clone()
+        .unwrap_or_else(|| "drey restore".to_owned());
+    let planner = Planner {
+        settings: &settings,
+        storage: &storage,
+        version,
+        flink: &flink,
+        owner: &owner,
+    };
     let store = match args.dry_run {
         true => None,
         false => Some(PointerFile::open(&settings.pointer).map_err(|error| pointer_error(&error))?),
     };
     let mut pointer = match &store {
         Some(store) => load(store, &settings.cluster_id),
-        None => peek(&settings.pointer).map(|known| known.unwrap_or_else(|| Pointer::new(&settings.cluster_id))),
+        None => peek(&settings.pointer)
+            .map(|known| known.unwrap_or_else(|| Pointer::new(&settings.cluster_id))),
     }
     .map_err(|error| pointer_error(&error))?;
     let before = pointer.clone();
@@ -67,9 +87,12 @@ pub(super) fn run(args: &RestoreArgs, env: Vec<(OsString, OsString)>) -> anyhow:
     if let Some(store) = store {
         if pointer != before {
             pointer.seal();
-            store.save(&pointer).map_err(|error| pointer_error(&error))?;
+            store
+                .save(&pointer)
+                .map_err(|error| pointer_error(&error))?;
         }
-        let directory = ConfDir::open(configuration.directory(), version).map_err(|error| usage(&error))?;
+        let directory =
+            ConfDir::open(configuration.directory(), version).map_err(|error| usage(&error))?;
         apply(&directory, &order).map_err(|error| usage(&error))?;
     }
     print(args.output, &text(&order, args.dry_run), &json!(order))
@@ -77,7 +100,11 @@ pub(super) fn run(args: &RestoreArgs, env: Vec<(OsString, OsString)>) -> anyhow:
 
 fn text(order: &StartOrder, dry_run: bool) -> String {
     let from = order.restore_from.as_deref().unwrap_or("empty state");
-    let tense = if dry_run { "Would start" } else { "The next start is" };
+    let tense = if dry_run {
+        "Would start"
+    } else {
+        "The next start is"
+    };
     let mut text = format!("{tense} from {from}\n  because {}\n", order.why);
     for (key, value) in &order.set {
         let _ = writeln!(text, "  {key}: {value}");

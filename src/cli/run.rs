@@ -46,8 +46,10 @@ pub(super) struct SidecarArgs {
 pub(super) fn run(args: &RunArgs, env: Vec<(OsString, OsString)>) -> anyhow::Result<ExitCode> {
     let settings = settings(&args.settings, env)?;
     let signals = process::signals()?;
-    let command = Command::new(&args.command, settings.mode).map_err(|error| launch_error(&error.into()))?;
-    let launcher = Launcher::new(settings.clone(), command, signals).map_err(|error| launch_error(&error))?;
+    let command =
+        Command::new(&args.command, settings.mode).map_err(|error| launch_error(&error.into()))?;
+    let launcher =
+        Launcher::new(settings.clone(), command, signals).map_err(|error| launch_error(&error))?;
     runtime()?.block_on(async {
         let (supervisor, _, _) = supervise(settings)?;
         tokio::select! {
@@ -61,14 +63,19 @@ pub(super) fn run(args: &RunArgs, env: Vec<(OsString, OsString)>) -> anyhow::Res
 pub(super) fn launch(args: &RunArgs, env: Vec<(OsString, OsString)>) -> anyhow::Result<ExitCode> {
     let settings = settings(&args.settings, env)?;
     let signals = process::signals()?;
-    let command = Command::new(&args.command, settings.mode).map_err(|error| launch_error(&error.into()))?;
-    let launcher = Launcher::new(settings, command, signals).map_err(|error| launch_error(&error))?;
+    let command =
+        Command::new(&args.command, settings.mode).map_err(|error| launch_error(&error.into()))?;
+    let launcher =
+        Launcher::new(settings, command, signals).map_err(|error| launch_error(&error))?;
     runtime()?.block_on(async { exit(launcher.run().await) })
 }
 
 /// The supervisor alone. It outlives its SIGTERM until Flink has ended, for an ordinary sidecar container gets it at the
 /// same moment as Flink does.
-pub(super) fn sidecar(args: &SidecarArgs, env: Vec<(OsString, OsString)>) -> anyhow::Result<ExitCode> {
+pub(super) fn sidecar(
+    args: &SidecarArgs,
+    env: Vec<(OsString, OsString)>,
+) -> anyhow::Result<ExitCode> {
     let settings = settings(&args.settings, env)?;
     let mut signals = process::signals()?;
     let budget = settings.shutdown_timeout;
@@ -104,14 +111,22 @@ async fn last_duties(
 /// The supervisor with its socket: the future that runs it, the way to call it, and its status.
 fn supervise(
     settings: Settings,
-) -> anyhow::Result<(impl Future<Output = ()>, mpsc::Sender<Incoming>, watch::Receiver<Status>)> {
+) -> anyhow::Result<(
+    impl Future<Output = ()>,
+    mpsc::Sender<Incoming>,
+    watch::Receiver<Status>,
+)> {
     let store = PointerFile::open(&settings.pointer).map_err(|error| pointer_error(&error))?;
     let storage = storage_for(&settings, &BTreeMap::new());
     let socket = settings.socket.clone();
     let (supervisor, status) =
         Supervisor::new(settings, storage, store).map_err(|error| pointer_error(&error))?;
     let listener = control::listen(&socket).map_err(|error| {
-        let text = format!("could not listen at {}: {}; name another socket with `--socket`", socket.display(), one_line(&error, 200));
+        let text = format!(
+            "could not listen at {}: {}; name another socket with `--socket`",
+            socket.display(),
+            one_line(&error, 200)
+        );
         Failure::new(text, USAGE)
     })?;
     let (calls, received) = mpsc::channel(16);

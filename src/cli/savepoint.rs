@@ -41,7 +41,10 @@ fn format(text: &str) -> Result<SavepointFormat, String> {
     }
 }
 
-pub(super) fn run(args: &SavepointArgs, env: Vec<(OsString, OsString)>) -> anyhow::Result<ExitCode> {
+pub(super) fn run(
+    args: &SavepointArgs,
+    env: Vec<(OsString, OsString)>,
+) -> anyhow::Result<ExitCode> {
     let settings = settings(&args.settings, env)?;
     let call = Call::Savepoint(SavepointCall {
         stop: args.stop,
@@ -51,7 +54,9 @@ pub(super) fn run(args: &SavepointArgs, env: Vec<(OsString, OsString)>) -> anyho
         timeout_ms: u64::try_from(settings.savepoint_timeout.as_millis()).unwrap_or(u64::MAX),
     });
     match demand(&settings, &call)? {
-        Reply::Savepoint { path } => print(args.output, &format!("{path}\n"), &json!({ "path": path })),
+        Reply::Savepoint { path } => {
+            print(args.output, &format!("{path}\n"), &json!({ "path": path }))
+        }
         other => Err(unexpected(&other)),
     }
 }

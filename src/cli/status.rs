@@ -34,7 +34,11 @@ fn text(status: &Status) -> String {
     let flink = match (&status.flink_version, status.flink_pid) {
         (Some(version), Some(pid)) => {
             let rest = status.rest_url.as_deref().unwrap_or_default();
-            let reach = if status.reachable { "answers" } else { "does not answer" };
+            let reach = if status.reachable {
+                "answers"
+            } else {
+                "does not answer"
+            };
             format!("{version}, process {pid}, {reach} at {rest}")
         }
         _ => "is not running".to_owned(),
@@ -61,12 +65,25 @@ fn job_text(key: &str, job: &JobReport) -> String {
     line("name", job.name.clone());
     line("job id", job.job_id.map(|id| id.to_string()));
     line("status", job.status.map(|status| status.to_string()));
-    line("tasks", job.tasks.map(|(running, total)| format!("{running} of {total} running")));
+    line(
+        "tasks",
+        job.tasks
+            .map(|(running, total)| format!("{running} of {total} running")),
+    );
     line("restored from", job.restored_from.clone());
-    line("checkpoint", job.completed_checkpoint.map(|id| format!("{id} completed")));
-    line("interval", job.checkpoint_interval_ms.map(|ms| format!("{ms} ms")));
+    line(
+        "checkpoint",
+        job.completed_checkpoint.map(|id| format!("{id} completed")),
+    );
+    line(
+        "interval",
+        job.checkpoint_interval_ms.map(|ms| format!("{ms} ms")),
+    );
     line("restore point", job.restore_point.clone());
-    line("savepoint", job.savepoint_in_progress.then(|| "in progress".to_owned()));
+    line(
+        "savepoint",
+        job.savepoint_in_progress.then(|| "in progress".to_owned()),
+    );
     for problem in &job.problems {
         line("PROBLEM", Some(problem.clone()));
     }

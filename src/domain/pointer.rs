@@ -116,7 +116,10 @@ impl JobEntry {
     #[must_use]
     pub fn person_decided(&self) -> bool {
         self.run.is_none()
-            && (self.cleared || self.newest().is_some_and(|point| point.kind == PointKind::Set))
+            && (self.cleared
+                || self
+                    .newest()
+                    .is_some_and(|point| point.kind == PointKind::Set))
     }
 
     /// Adds a restore point and forgets the oldest ones beyond `keep`, but never the newest one that counts.

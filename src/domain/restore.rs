@@ -259,12 +259,12 @@ fn without_point(view: &StartView<'_>, found: &[Found]) -> RestorePlan {
         return lost;
     }
     let passed_over = view.entry.counting().count() + found.len();
-    if view.strategy == Strategy::LatestSavepoint
-        && (passed_over > 0 || view.completed.is_some())
-    {
+    if view.strategy == Strategy::LatestSavepoint && (passed_over > 0 || view.completed.is_some()) {
         return refuse(
             "there is no savepoint, only retained checkpoints".to_owned(),
-            &format!("resume from the newest one with the restore strategy latest-state, or {REMEDY_CHOOSE}"),
+            &format!(
+                "resume from the newest one with the restore strategy latest-state, or {REMEDY_CHOOSE}"
+            ),
         );
     }
     if let Some(parent) = view.entry.run.as_ref().and_then(|run| run.parent.as_ref()) {

@@ -74,6 +74,12 @@ pub struct FlinkRest {
     exchange: Exchange,
 }
 
+impl std::fmt::Debug for FlinkRest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FlinkRest").finish_non_exhaustive()
+    }
+}
+
 impl FlinkRest {
     /// Checks the settings and reads the certificates; connects at the first call.
     ///
@@ -114,8 +120,11 @@ impl FlinkRest {
     /// # Errors
     /// See [`RestError`]. After [`RestError::Unreachable`] and [`RestError::Server`] the savepoint may be under way: from
     /// 1.15 on [`Self::operation`] tells.
-    pub async fn trigger(&self, request: &SavepointRequest) -> Result<TriggerId, RestError> {
-        let version = self.version_or_newest().await?;
+    pub async fn trigger(
+        &self,
+        request: &SavepointRequest,
+        version: FlinkVersion,
+    ) -> Result<TriggerId, RestError> {
         let (verb, body) = wire::savepoint_call(request, version);
         self.submit(format!("/jobs/{}/{verb}", request.job), body)
             .await

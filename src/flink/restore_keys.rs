@@ -4,7 +4,8 @@
 //! `withDeprecatedKeys`, up to 2.3 at least) and looks for the new name first, so an old spelling in the user's file never
 //! defeats the new key, and reading must look for both.
 
-use super::config_file::ConfigFile;
+use std::collections::BTreeMap;
+
 use super::version::FlinkVersion;
 
 /// One option: the name to write, and the older names that Flink also reads.
@@ -30,10 +31,11 @@ impl OptionKey {
 
     /// The value that Flink takes for this option, under whichever name it finds first.
     #[must_use]
-    pub fn get_with_fallback(self, config: &ConfigFile) -> Option<&str> {
+    pub fn find_in(self, configuration: &BTreeMap<String, String>) -> Option<&str> {
         std::iter::once(&self.name)
             .chain(self.deprecated)
-            .find_map(|name| config.get(name))
+            .find_map(|name| configuration.get(*name))
+            .map(String::as_str)
     }
 }
 
@@ -183,11 +185,11 @@ mod tests {
             "execution:\n  savepoint:\n    path: /old\n",
         )?;
         let option = keys(2, 3).start_path();
-        assert_eq!(option.get_with_fallback(&config), Some("/old"));
+        assert_eq!(optionfind_in(config), Some("/old"));
         config.set(option.name, "/new")?;
-        assert_eq!(option.get_with_fallback(&config), Some("/new"));
+        assert_eq!(optionfind_in(config), Some("/new"));
         assert_eq!(
-            keys(1, 19).start_path().get_with_fallback(&config),
+            keys(1, 19).start_path()find_in(config),
             Some("/old")
         );
         Ok(())

@@ -13,6 +13,14 @@ pub struct FlinkVersion {
     pub patch: u16,
 }
 
+impl FlinkVersion {
+    /// This version or a later one, whatever the patch.
+    #[must_use]
+    pub const fn at_least(self, major: u16, minor: u16) -> bool {
+        self.major > major || (self.major == major && self.minor >= minor)
+    }
+}
+
 /// A text that does not begin with `MAJOR.MINOR`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a Flink version: {0:?}")]

@@ -15,10 +15,14 @@ pub enum CommandError {
     #[error("{0} start goes to the background, where its end cannot be seen; use start-foreground")]
     Background(String),
     /// It names a restore point itself.
-    #[error("{0} in the command would overrule the pointer at every start; leave it out, and choose once with `drey pointer set PATH`")]
+    #[error(
+        "{0} in the command would overrule the pointer at every start; leave it out, and choose once with `drey pointer set PATH`"
+    )]
     RestorePoint(String),
     /// It does not say what it starts.
-    #[error("{0:?} does not tell whether it starts one application or a session cluster; say so with `--mode application` or `--mode session`")]
+    #[error(
+        "{0:?} does not tell whether it starts one application or a session cluster; say so with `--mode application` or `--mode session`"
+    )]
     Mode(String),
     /// A job id that Flink does not take either.
     #[error("--job-id {0}: expected 32 hexadecimal digits")]
@@ -57,8 +61,12 @@ impl Command {
     pub fn new(words: &[OsString], mode: Mode) -> Result<Self, CommandError> {
         let (program, args) = words.split_first().expect("clap requires a command");
         let kind = kind(words, mode)?;
-        let mut command =
-            Self { program: program.clone(), args: args.to_vec(), kind, job_id: None };
+        let mut command = Self {
+            program: program.clone(),
+            args: args.to_vec(),
+            kind,
+            job_id: None,
+        };
         if command.is_standalone() {
             command.check()?;
         }
@@ -68,15 +76,24 @@ impl Command {
     fn check(&mut self) -> Result<(), CommandError> {
         let texts: Vec<&str> = self.args.iter().filter_map(|arg| arg.to_str()).collect();
         if texts.first() == Some(&"start") {
-            return Err(CommandError::Background(self.program.to_string_lossy().into_owned()));
+            return Err(CommandError::Background(
+                self.program.to_string_lossy().into_owned(),
+            ));
         }
-        let restore = |arg: &&&str| matches!(**arg, "-s" | "--fromSavepoint" | "-fromSavepoint") || arg.starts_with("--fromSavepoint=");
+        let restore = |arg: &&&str| {
+            matches!(**arg, "-s" | "--fromSavepoint" | "-fromSavepoint")
+                || arg.starts_with("--fromSavepoint=")
+        };
         if let Some(found) = texts.iter().find(restore) {
             return Err(CommandError::RestorePoint((*found).to_owned()));
         }
-        let position = texts.iter().position(|arg| matches!(*arg, "--job-id" | "-jid"));
+        let position = texts
+            .iter()
+            .position(|arg| matches!(*arg, "--job-id" | "-jid"));
         if let Some(id) = position.and_then(|at| texts.get(at + 1)) {
-            let id = id.parse().map_err(|_| CommandError::JobId((*id).to_owned()))?;
+            let id = id
+                .parse()
+                .map_err(|_| CommandError::JobId((*id).to_owned()))?;
             self.job_id = Some(id);
         }
         Ok(())
@@ -101,7 +118,10 @@ impl Command {
     /// It starts Flink in standalone mode, which takes part of the restore options from its arguments only.
     #[must_use]
     pub fn is_standalone(&self) -> bool {
-        matches!(self.kind, Kind::StandaloneApplication | Kind::StandaloneSession)
+        matches!(
+            self.kind,
+            Kind::StandaloneApplication | Kind::StandaloneSession
+        )
     }
 
     /// The job id that it fixes.
@@ -112,7 +132,11 @@ impl Command {
 
     /// The configuration that it sets by `-D key=value`, which goes before the file.
     pub fn dynamic(&self) -> impl Iterator<Item = (String, String)> {
-        let texts: Vec<String> = self.args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+        let texts: Vec<String> = self
+            .args
+            .iter()
+            .map(|arg| arg.to_string_lossy().into_owned())
+            .collect();
         let mut properties = Vec::new();
         for (index, arg) in texts.iter().enumerate() {
             let property = match arg.strip_prefix("-D") {
@@ -142,16 +166,35 @@ impl Command {
 
 /// `-Dkey=value` and `key=value` with Drey's value.
 fn overruled(arg: &OsString, order: &StartOrder) -> OsString {
-    let Some(text) = arg.to_str() else { return arg.clone() };
-    let (dash, property) = text.strip_prefix("-D").map_or(("", text), |property| ("-D", property));
-    let value = property.split_once('=').and_then(|(key, _)| Some((key, order.set.get(key)?)));
-    value.map_or_else(|| arg.clone(), |(key, value)| format!("{dash}{key}={value}").into())
+    let Some(text) = arg.to_str() else {
+        return arg.clone();
+    };
+    let (dash, property) = text
+        .strip_prefix("-D")
+        .map_or(("", text), |property| ("-D", property));
+    let value = property
+        .split_once('=')
+        .and_then(|(key, _)| Some((key, order.set.get(key)?)));
+    value.map_or_else(
+        || arg.clone(),
+        |(key, value)| format!("{dash}{key}={value}").into(),
+    )
 }
 
 fn kind(words: &[OsString], mode: Mode) -> Result<Kind, CommandError> {
     // `bash -c "… kubernetes-jobmanager.sh kubernetes-application …"` has everything in one word.
-    let text: Vec<&str> = words.iter().filter_map(|word| word.to_str()).flat_map(str::split_whitespace).collect();
-    let name = |word: &&str| Path::new(word).file_name().and_then(OsStr::to_str).unwrap_or_default().to_owned();
+    let text: Vec<&str> = words
+        .iter()
+        .filter_map(|word| word.to_str())
+        .flat_map(str::split_whitespace)
+        .collect();
+    let name = |word: &&str| {
+        Path::new(word)
+            .file_name()
+            .and_then(OsStr::to_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
     let names: Vec<String> = text.iter().map(name).collect();
     let has = |wanted: &str| names.iter().any(|name| name == wanted);
     let known = if has("kubernetes-application") {
@@ -167,7 +210,9 @@ fn kind(words: &[OsString], mode: Mode) -> Result<Kind, CommandError> {
             Mode::Application => Kind::Other { application: true },
             Mode::Session => Kind::Other { application: false },
             Mode::Auto => {
-                let program = words.first().map(|word| word.to_string_lossy().into_owned());
+                let program = words
+                    .first()
+                    .map(|word| word.to_string_lossy().into_owned());
                 return Err(CommandError::Mode(program.unwrap_or_default()));
             }
         }

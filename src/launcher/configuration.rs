@@ -22,7 +22,9 @@ pub enum LaunchError {
     #[error(transparent)]
     Command(#[from] CommandError),
     /// Flink is not to be found.
-    #[error("could not find Flink's home directory from the command {0:?}; name it with `--flink-home DIR`")]
+    #[error(
+        "could not find Flink's home directory from the command {0:?}; name it with `--flink-home DIR`"
+    )]
     NoHome(OsString),
     /// Its version is not to be found.
     #[error("could not find Flink's version; name it with `--flink-version VERSION`")]
@@ -94,17 +96,27 @@ impl Configuration {
     /// # Errors
     /// When one of them is not to be found.
     pub fn find(settings: &Settings, command: &Command) -> Result<Self, LaunchError> {
-        let home = settings.flink_home.clone().or_else(|| home_of(Path::new(command.program())));
+        let home = settings
+            .flink_home
+            .clone()
+            .or_else(|| home_of(Path::new(command.program())));
         let missing = || LaunchError::NoHome(command.program().to_owned());
         let version = match settings.flink_version {
             Some(version) => version,
-            None => detect_version(home.as_deref().ok_or_else(missing)?).map_err(LaunchError::Version)?,
+            None => detect_version(home.as_deref().ok_or_else(missing)?)
+                .map_err(LaunchError::Version)?,
         };
         let directory = match &settings.flink_conf_dir {
             Some(directory) => directory.clone(),
             None => home.ok_or_else(missing)?.join("conf"),
         };
         Ok(Self { directory, version })
+    }
+
+    /// The user's configuration directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// What the supervisor has to know before the start.
@@ -180,12 +192,17 @@ fn replace_directory(from: &Path, to: &Path) -> Result<(), LaunchError> {
 
 /// `HOME/bin/…` is below Flink's home when there is a `HOME/lib`; a bare name is looked for in PATH.
 fn home_of(program: &Path) -> Option<PathBuf> {
-    let found = if program.components().count() > 1 { program.to_owned() } else { in_path(program)? };
+    let found = if program.components().count() > 1 {
+        program.to_owned()
+    } else {
+        in_path(program)?
+    };
     let home = fs::canonicalize(found).ok()?.parent()?.parent()?.to_owned();
     home.join("lib").is_dir().then_some(home)
 }
 
-
 fn in_path(name: &Path) -> Option<PathBuf> {
-    std::env::split_paths(&std::env::var_os("PATH")?).map(|dir| dir.join(name)).find(|path| path.is_file())
+    std::env::split_paths(&std::env::var_os("PATH")?)
+        .map(|dir| dir.join(name))
+        .find(|path| path.is_file())
 }

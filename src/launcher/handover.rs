@@ -28,7 +28,10 @@ struct Left {
 
 /// To be called before Flink is started.
 pub(super) fn remember(state_dir: &Path, run: &RunId, flink: &Prepare) -> Result<(), LaunchError> {
-    let left = Left { run: run.clone(), flink: flink.clone() };
+    let left = Left {
+        run: run.clone(),
+        flink: flink.clone(),
+    };
     let text = serde_json::to_string_pretty(&left).expect("only string keys");
     write_durably(&file(state_dir), &text).map_err(LaunchError::Remember)
 }
@@ -48,15 +51,24 @@ pub(super) fn adopt(state_dir: &Path) -> Option<Running> {
     if flink.is_none() {
         forget(state_dir);
     }
-    Some(Running { flink: flink?, prepare: left.flink, run: left.run, adopted: true, since: Instant::now() })
+    Some(Running {
+        flink: flink?,
+        prepare: left.flink,
+        run: left.run,
+        adopted: true,
+        since: Instant::now(),
+    })
 }
 
 /// The leader of the process group that was started for `run`.
 fn find(run: &RunId) -> Option<Identity> {
     let wanted = format!("{RUN_VARIABLE}={run}");
     let carries = |pid: i32| {
-        fs::read(format!("/proc/{pid}/environ"))
-            .is_ok_and(|environment| environment.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes()))
+        fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| {
+            environment
+                .split(|byte| *byte == 0)
+                .any(|entry| entry == wanted.as_bytes())
+        })
     };
     let processes = fs::read_dir("/proc").ok()?.flatten();
     let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());

@@ -21,7 +21,13 @@ use crate::telemetry::one_line;
 
 impl Supervisor {
     /// The launcher has started Flink, or tells a restarted supervisor about it.
-    pub(super) fn started(&mut self, flink: &Prepare, run: RunId, pid: i32, adopted: bool) -> Reply {
+    pub(super) fn started(
+        &mut self,
+        flink: &Prepare,
+        run: RunId,
+        pid: i32,
+        adopted: bool,
+    ) -> Reply {
         let cluster = match Cluster::new(&self.settings, flink, run) {
             Ok(cluster) => cluster,
             Err(error) => return Reply::Failed { error, code: 64 },
@@ -46,7 +52,9 @@ impl Supervisor {
         info!(code, "Flink ended");
         self.process = Process::Gone;
         self.pid = None;
-        let Some(cluster) = self.cluster.as_mut() else { return };
+        let Some(cluster) = self.cluster.as_mut() else {
+            return;
+        };
         cluster.reachable = false;
         // Before 1.15 an application's JobManager ends by itself when its job is done, and this is all there is to see.
         let finished = cluster.application && !cluster.version.at_least(1, 15) && code == Some(0);
@@ -57,15 +65,26 @@ impl Supervisor {
             job.evidence.fallback = None;
         }
         let entry = self.pointer.jobs.get(APPLICATION);
-        let open = entry.is_some_and(|entry| entry.intent.is_none() && entry.ended.is_none() && !stopped(entry));
+        let open = entry.is_some_and(|entry| {
+            entry.intent.is_none() && entry.ended.is_none() && !stopped(entry)
+        });
         if finished && open {
             self.record_ended(APPLICATION, JobStatus::Finished);
         }
     }
 
     pub(super) fn record_ended(&mut self, key: &str, status: JobStatus) -> bool {
-        let owner = self.pointer.jobs.get(key).and_then(|entry| entry.run.as_ref()).map(|run| run.owner.clone());
-        let ended = Ended { status, at: Timestamp::now(), owner: owner.unwrap_or_default() };
+        let owner = self
+            .pointer
+            .jobs
+            .get(key)
+            .and_then(|entry| entry.run.as_ref())
+            .map(|run| run.owner.clone());
+        let ended = Ended {
+            status,
+            at: Timestamp::now(),
+            owner: owner.unwrap_or_default(),
+        };
         let recorded = self.update(key, |entry| entry.ended = Some(ended));
         if recorded {
             info!(job = key, %status, "Job ended by itself");
@@ -80,7 +99,11 @@ impl Supervisor {
         let earlier = self.shutdown.map(|shutdown| shutdown.deadline);
         let deadline = earlier.map_or(deadline, |earlier| earlier.min(deadline));
         if self.shutdown.is_none() {
-            info!(cluster_id = self.settings.cluster_id, budget_s = budget.as_secs_f64(), "Shutdown asked for");
+            info!(
+                cluster_id = self.settings.cluster_id,
+                budget_s = budget.as_secs_f64(),
+                "Shutdown asked for"
+            );
         }
         self.shutdown = Some(Shutdown { since, deadline });
         self.ask_all();
@@ -96,7 +119,9 @@ impl Supervisor {
     }
 
     pub(super) fn ask_shutdown(&mut self, key: &str) {
-        let Some(Shutdown { since, deadline }) = self.shutdown else { return };
+        let Some(Shutdown { since, deadline }) = self.shutdown else {
+            return;
+        };
         let ask = Ask {
             kind: SavepointKind::Stop { drain: false },
             reason: TriggerReason::Shutdown,
@@ -113,12 +138,25 @@ impl Supervisor {
     }
 
     fn stop_format(&self) -> Option<SavepointFormat> {
-        let native = self.cluster.as_ref().is_some_and(|cluster| cluster.version.at_least(1, 15));
-        native.then(|| self.settings.savepoint_format.unwrap_or(SavepointFormat::Native))
+        let native = self
+            .cluster
+            .as_ref()
+            .is_some_and(|cluster| cluster.version.at_least(1, 15));
+        native.then(|| {
+            self.settings
+                .savepoint_format
+                .unwrap_or(SavepointFormat::Native)
+        })
     }
 
     fn savepoint_dir(&self, key: &str) -> Option<String> {
-        self.pointer.jobs.get(key)?.run.as_ref()?.savepoint_dir.clone()
+        self.pointer
+            .jobs
+            .get(key)?
+            .run
+            .as_ref()?
+            .savepoint_dir
+            .clone()
     }
 
     /// A person wants a savepoint. `back` is answered when it is recorded or has failed.
@@ -127,7 +165,11 @@ impl Supervisor {
             let _ = back.send(Reply::Failed { error, code });
         };
         if self.shutdown.is_some() {
-            return refuse("the job is being shut down, with a savepoint of its own".to_owned(), 75, back);
+            return refuse(
+                "the job is being shut down, with a savepoint of its own".to_owned(),
+                75,
+                back,
+            );
         }
         if self.process == Process::Gone {
             return refuse("Flink is not running".to_owned(), 75, back);
@@ -137,12 +179,17 @@ impl Supervisor {
             Err(error) => return refuse(error, 64, back),
         };
         let Some(ask) = self.manual_ask(&key, &wanted) else {
-            let error = "Flink before 1.15 has but one savepoint format; leave out `--format`".to_owned();
+            let error =
+                "Flink before 1.15 has but one savepoint format; leave out `--format`".to_owned();
             return refuse(error, 64, back);
         };
         let job = self.jobs.entry(key).or_default();
         if job.ask.is_some() {
-            return refuse("another savepoint of this job is under way; try again when it is done".to_owned(), 75, back);
+            return refuse(
+                "another savepoint of this job is under way; try again when it is done".to_owned(),
+                75,
+                back,
+            );
         }
         job.ask = Some(ask);
         job.evidence = crate::domain::supervise::Evidence::default();
@@ -151,12 +198,21 @@ impl Supervisor {
 
     fn manual_ask(&self, key: &str, wanted: &SavepointCall) -> Option<Ask> {
         let since = Timestamp::now();
-        let native = self.cluster.as_ref().is_some_and(|cluster| cluster.version.at_least(1, 15));
+        let native = self
+            .cluster
+            .as_ref()
+            .is_some_and(|cluster| cluster.version.at_least(1, 15));
         if wanted.format.is_some() && !native {
             return None;
         }
         Some(Ask {
-            kind: if wanted.stop { SavepointKind::Stop { drain: wanted.drain } } else { SavepointKind::Savepoint },
+            kind: if wanted.stop {
+                SavepointKind::Stop {
+                    drain: wanted.drain,
+                }
+            } else {
+                SavepointKind::Savepoint
+            },
             reason: TriggerReason::Manual,
             format: wanted.format.or(self.stop_format()),
             directory: self.savepoint_dir(key),
@@ -169,15 +225,32 @@ impl Supervisor {
     /// The key of the job that a person means: by key, by id, or the only one.
     fn find_job(&self, wanted: Option<&str>) -> Result<String, String> {
         let all: Vec<&String> = self.jobs.keys().collect();
-        let names = || all.iter().map(|key| format!("{key:?}")).collect::<Vec<_>>().join(", ");
+        let names = || {
+            all.iter()
+                .map(|key| format!("{key:?}"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
         match (wanted, all.as_slice()) {
             (None, [only]) => Ok((*only).clone()),
             (None, []) => Err("there is no job".to_owned()),
-            (None, _) => Err(format!("there are several jobs; name one with `--job`: {}", names())),
+            (None, _) => Err(format!(
+                "there are several jobs; name one with `--job`: {}",
+                names()
+            )),
             (Some(wanted), _) => {
-                let by_id = |job: &Job| job.view.as_ref().is_some_and(|view| view.id.to_string() == wanted || view.name == wanted);
-                let found = self.jobs.iter().find(|(key, job)| *key == wanted || by_id(job));
-                found.map(|(key, _)| key.clone()).ok_or_else(|| format!("there is no job {wanted:?}; there is: {}", names()))
+                let by_id = |job: &Job| {
+                    job.view
+                        .as_ref()
+                        .is_some_and(|view| view.id.to_string() == wanted || view.name == wanted)
+                };
+                let found = self
+                    .jobs
+                    .iter()
+                    .find(|(key, job)| *key == wanted || by_id(job));
+                found
+                    .map(|(key, _)| key.clone())
+                    .ok_or_else(|| format!("there is no job {wanted:?}; there is: {}", names()))
             }
         }
     }
@@ -185,7 +258,13 @@ impl Supervisor {
     pub(super) async fn set_pointer(&mut self, path: &str, job: Option<&str>) -> Reply {
         let verdict = verify(&self.storage, path).await;
         let (before, key) = (self.pointer.clone(), job.unwrap_or(APPLICATION));
-        let changed = choose(&mut self.pointer, key, path, verdict, self.settings.allow_unverified);
+        let changed = choose(
+            &mut self.pointer,
+            key,
+            path,
+            verdict,
+            self.settings.allow_unverified,
+        );
         self.changed(before, changed, key)
     }
 
@@ -202,9 +281,16 @@ impl Supervisor {
         if let Err(error) = self.save(before) {
             return Reply::failed(one_line(&error, 400));
         }
-        let restore_point = self.pointer.jobs.get(key).and_then(JobEntry::newest).map(|point| point.path.as_str());
+        let restore_point = self
+            .pointer
+            .jobs
+            .get(key)
+            .and_then(JobEntry::newest)
+            .map(|point| point.path.as_str());
         warn!(job = key, restore_point, "Pointer changed by a person");
-        Reply::Pointer { pointer: Some(Box::new(self.pointer.clone())) }
+        Reply::Pointer {
+            pointer: Some(Box::new(self.pointer.clone())),
+        }
     }
 }
 
@@ -223,13 +309,32 @@ pub fn choose(
         Verdict::Good(verified) => Some(verified),
         Verdict::Unsupported(_) if allow_unverified => None,
         Verdict::Unsupported(why) => {
-            return Err(format!("{path} cannot be read back: {why}; accept it with `--allow-unverified`"));
+            return Err(format!(
+                "{path} cannot be read back: {why}; accept it with `--allow-unverified`"
+            ));
         }
-        Verdict::Missing => return Err(format!("there is no savepoint or checkpoint at {path}; the pointer is as it was")),
-        Verdict::Damaged(why) => return Err(format!("{path} cannot be used: {why}; the pointer is as it was")),
-        Verdict::Unreachable(why) => return Err(format!("{path} could not be read: {why}; try again when it can")),
+        Verdict::Missing => {
+            return Err(format!(
+                "there is no savepoint or checkpoint at {path}; the pointer is as it was"
+            ));
+        }
+        Verdict::Damaged(why) => {
+            return Err(format!(
+                "{path} cannot be used: {why}; the pointer is as it was"
+            ));
+        }
+        Verdict::Unreachable(why) => {
+            return Err(format!(
+                "{path} could not be read: {why}; try again when it can"
+            ));
+        }
     };
-    person_chose(pointer.entry(key), path, verified.as_ref(), Timestamp::now());
+    person_chose(
+        pointer.entry(key),
+        path,
+        verified.as_ref(),
+        Timestamp::now(),
+    );
     Ok(())
 }
 
@@ -238,9 +343,16 @@ pub fn choose(
 /// # Errors
 /// When there is no such job.
 pub fn clear(pointer: &mut Pointer, key: &str) -> Result<(), String> {
-    let known = pointer.jobs.keys().map(|key| format!("{key:?}")).collect::<Vec<_>>().join(", ");
+    let known = pointer
+        .jobs
+        .keys()
+        .map(|key| format!("{key:?}"))
+        .collect::<Vec<_>>()
+        .join(", ");
     let Some(entry) = pointer.jobs.get_mut(key) else {
-        return Err(format!("there is no job {key:?} in the pointer; there is: {known}"));
+        return Err(format!(
+            "there is no job {key:?} in the pointer; there is: {known}"
+        ));
     };
     entry.open_lineage();
     entry.cleared = true;
@@ -251,5 +363,7 @@ pub fn clear(pointer: &mut Pointer, key: &str) -> Result<(), String> {
 fn stopped(entry: &JobEntry) -> bool {
     use crate::domain::pointer::PointKind;
     let run = entry.run.as_ref().map(|run| &run.id);
-    entry.newest().is_some_and(|point| point.kind == PointKind::Stop && point.run.as_ref() == run)
+    entry
+        .newest()
+        .is_some_and(|point| point.kind == PointKind::Stop && point.run.as_ref() == run)
 }

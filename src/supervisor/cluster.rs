@@ -12,11 +12,12 @@ use crate::domain::job::JobView;
 use crate::domain::pointer::{APPLICATION, RunId};
 use crate::domain::supervise::Process;
 use crate::flink::rest::{Auth, FlinkRest, RestError, RestSettings};
+use crate::flink::tls::TlsSettings;
 use crate::flink::version::FlinkVersion;
 use crate::telemetry::one_line;
 
 /// Drey's own key in Flink's configuration, by which a JobManager is recognized as the one that was started.
-pub const RUN_KEY: &str = "drey.run-id";
+pub(super) const RUN_KEY: &str = "drey.run-id";
 
 /// The cluster that the launcher started.
 #[derive(Debug)]
@@ -50,17 +51,17 @@ impl Cluster {
             (None, None) => None,
         };
         let rest = FlinkRest::new(RestSettings {
-            url: url.clone(),
-            ca: settings.rest_ca.clone(),
-            client_cert: settings.rest_client_cert.clone(),
-            client_key: settings.rest_client_key.clone(),
             auth,
             timeout: settings.rest_timeout,
-            verify_hostname: settings.rest_verify_hostname,
-            ..RestSettings::default()
+            tls: TlsSettings {
+                ca: settings.rest_ca.clone(),
+                client_cert: settings.rest_client_cert.clone(),
+                client_key: settings.rest_client_key.clone(),
+                verify_hostname: settings.rest_verify_hostname,
+            },
+            ..RestSettings::new(url.clone())
         })
         .map_err(|error| one_line(&error, 400))?;
-        rest.assume_version(version);
         Ok(Self {
             rest,
             url,
@@ -82,7 +83,10 @@ impl Cluster {
             if found.map(String::as_str) != Some(self.run.as_str()) {
                 error!(rest = self.url.as_str(), found, expected = %self.run,
                     "Another Flink answers at the REST address: give this one a port of its own with rest.port");
-                return Err(RestError::foreign(&self.url));
+                return Err(RestError::Garbage {
+                    request: "GET /jobmanager/config".to_owned(),
+                    what: format!("{RUN_KEY} is not {}", self.run),
+                });
             }
             self.recognized = true;
         }
@@ -101,7 +105,9 @@ pub(super) fn is_application(mode: Mode, by_command: bool) -> bool {
 
 /// Whether Flink's own high availability is on: it then chooses job ids and restore points itself.
 pub(super) fn high_availability(configuration: &BTreeMap<String, String>) -> bool {
-    let kind = configuration.get("high-availability.type").or_else(|| configuration.get("high-availability"));
+    let kind = configuration
+        .get("high-availability.type")
+        .or_else(|| configuration.get("high-availability"));
     kind.is_some_and(|kind| !kind.eq_ignore_ascii_case("none"))
 }
 
@@ -121,13 +127,19 @@ fn rest_url(configuration: &BTreeMap<String, String>) -> Result<Url, String> {
         Some(host) => host,
     };
     let scheme = if tls { "https" } else { "http" };
-    Url::parse(&format!("{scheme}://{host}:{port}")).map_err(|error| format!("Flink's REST address: {error}"))
+    Url::parse(&format!("{scheme}://{host}:{port}"))
+        .map_err(|error| format!("Flink's REST address: {error}"))
 }
 
 impl Supervisor {
     /// Looks which jobs there are. Left out while savepoints are under way: then only their results matter.
     pub(super) async fn discover(&mut self) {
-        let busy = |key: &String| self.pointer.jobs.get(key).is_some_and(|entry| entry.intent.is_some());
+        let busy = |key: &String| {
+            self.pointer
+                .jobs
+                .get(key)
+                .is_some_and(|entry| entry.intent.is_some())
+        };
         let known = !self.jobs.is_empty() && self.jobs.keys().all(busy);
         if !known {
             self.refresh().await;
@@ -136,7 +148,11 @@ impl Supervisor {
 
     /// Asks Flink for its jobs.
     pub(super) async fn refresh(&mut self) {
-        let Some(cluster) = self.cluster.as_mut().filter(|_| self.process == Process::Running) else {
+        let Some(cluster) = self
+            .cluster
+            .as_mut()
+            .filter(|_| self.process == Process::Running)
+        else {
             return;
         };
         let was = cluster.reachable;
@@ -148,7 +164,10 @@ impl Supervisor {
                 self.watch_jobs().await;
             }
             Err(error) => {
-                let (error, rest) = (one_line(&error, 300), self.cluster.as_ref().map(|c| c.url.to_string()));
+                let (error, rest) = (
+                    one_line(&error, 300),
+                    self.cluster.as_ref().map(|c| c.url.to_string()),
+                );
                 if was {
                     warn!(rest, error, "Flink does not answer");
                 } else {
@@ -165,10 +184,22 @@ impl Supervisor {
         for job in self.jobs.values_mut() {
             job.view = None;
         }
-        if self.cluster.as_ref().is_some_and(|cluster| cluster.application) {
-            let run = self.pointer.jobs.get(APPLICATION).and_then(|entry| entry.run.as_ref());
+        if self
+            .cluster
+            .as_ref()
+            .is_some_and(|cluster| cluster.application)
+        {
+            let run = self
+                .pointer
+                .jobs
+                .get(APPLICATION)
+                .and_then(|entry| entry.run.as_ref());
             let wanted = run.and_then(|run| run.job_id);
-            let view = views.iter().find(|view| Some(view.id) == wanted).or(views.first()).cloned();
+            let view = views
+                .iter()
+                .find(|view| Some(view.id) == wanted)
+                .or(views.first())
+                .cloned();
             self.jobs.entry(APPLICATION.to_owned()).or_default().view = view;
         } else {
             self.place_session_jobs(views);
@@ -182,10 +213,21 @@ impl Supervisor {
         views.sort_by_key(|view| (view.status.is_globally_terminal(), -view.start_time));
         for view in views {
             let taken = |key: &str| {
-                self.jobs.get(key).and_then(|job: &Job| job.view.as_ref()).is_some_and(|v| v.id != view.id)
+                self.jobs
+                    .get(key)
+                    .and_then(|job: &Job| job.view.as_ref())
+                    .is_some_and(|v| v.id != view.id)
             };
-            let key = if taken(&view.name) { format!("{}@{}", view.name, view.id) } else { view.name.clone() };
-            let run = self.pointer.jobs.get(&key).and_then(|entry| entry.run.as_ref());
+            let key = if taken(&view.name) {
+                format!("{}@{}", view.name, view.id)
+            } else {
+                view.name.clone()
+            };
+            let run = self
+                .pointer
+                .jobs
+                .get(&key)
+                .and_then(|entry| entry.run.as_ref());
             let known = run.is_some_and(|run| run.job_id == Some(view.id));
             if view.status.is_globally_terminal() && !known {
                 continue;

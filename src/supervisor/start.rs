@@ -14,7 +14,9 @@ use crate::control::{Prepare, Reply, StartOrder};
 use crate::domain::claim::ClaimMode;
 use crate::domain::job::JobId;
 use crate::domain::pointer::{APPLICATION, JobEntry, PointKind, Pointer, Run, RunId};
-use crate::domain::restore::{Choice, RestorePlan, StartView, Strategy, TRIPWIRE, begin, plan_restore};
+use crate::domain::restore::{
+    Choice, RestorePlan, StartView, Strategy, TRIPWIRE, begin, plan_restore,
+};
 use crate::domain::savepoint::SavepointKind;
 use crate::domain::supervise::{Sighting, Verdict};
 use crate::flink::restore_keys::{OptionKey, RestoreKeys};
@@ -36,7 +38,10 @@ pub struct NoStart {
 
 impl NoStart {
     fn usage(text: impl Into<String>) -> Self {
-        Self { text: text.into(), code: 64 }
+        Self {
+            text: text.into(),
+            code: 64,
+        }
     }
 }
 
@@ -59,17 +64,17 @@ pub struct Planner<'a> {
 /// checkpoint, the pointer does not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Completed {
+pub(super) struct Completed {
     /// The run.
-    pub run: RunId,
+    pub(super) run: RunId,
     /// The id.
-    pub checkpoint_id: i64,
+    pub(super) checkpoint_id: i64,
 }
 
 impl Completed {
     /// The file in the state directory.
     #[must_use]
-    pub fn file(settings: &Settings) -> std::path::PathBuf {
+    pub(super) fn file(settings: &Settings) -> std::path::PathBuf {
         settings.state_dir.join("completed.json")
     }
 
@@ -77,7 +82,7 @@ impl Completed {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn save(&self, settings: &Settings) -> std::io::Result<()> {
+    pub(super) fn save(&self, settings: &Settings) -> std::io::Result<()> {
         let file = Self::file(settings);
         let new = file.with_extension("new");
         std::fs::write(&new, serde_json::to_string(self)?)?;
@@ -86,7 +91,7 @@ impl Completed {
 
     /// What is known of `run`; a file that cannot be read only means that less is known.
     #[must_use]
-    pub fn load(settings: &Settings, run: Option<&Run>) -> Option<i64> {
+    pub(super) fn load(settings: &Settings, run: Option<&Run>) -> Option<i64> {
         let text = std::fs::read_to_string(Self::file(settings)).ok()?;
         let known: Self = serde_json::from_str(&text).ok()?;
         (Some(&known.run) == run.map(|run| &run.id)).then_some(known.checkpoint_id)
@@ -104,10 +109,16 @@ impl Planner<'_> {
         loop {
             match self.plan_once(entry).await {
                 RestorePlan::Refuse(refusal) => {
-                    return Err(NoStart { text: format!("not started: {refusal}"), code: 1 });
+                    return Err(NoStart {
+                        text: format!("not started: {refusal}"),
+                        code: 1,
+                    });
                 }
                 RestorePlan::Retry(why) if started.elapsed() >= self.settings.start_timeout => {
-                    return Err(NoStart { text: format!("not started: {why}; try again when it answers"), code: 75 });
+                    return Err(NoStart {
+                        text: format!("not started: {why}; try again when it answers"),
+                        code: 75,
+                    });
                 }
                 RestorePlan::Retry(why) => {
                     attempt += 1;
@@ -120,8 +131,15 @@ impl Planner<'_> {
     }
 
     async fn plan_once(&self, entry: &JobEntry) -> RestorePlan {
-        let known: Vec<&str> = entry.history.iter().map(|point| point.path.as_str()).collect();
-        let stop = entry.intent.as_ref().filter(|intent| matches!(intent.kind, SavepointKind::Stop { .. }));
+        let known: Vec<&str> = entry
+            .history
+            .iter()
+            .map(|point| point.path.as_str())
+            .collect();
+        let stop = entry
+            .intent
+            .as_ref()
+            .filter(|intent| matches!(intent.kind, SavepointKind::Stop { .. }));
         let directory = stop.and_then(|intent| intent.directory.as_deref());
         let found = of_run(self.storage, entry.run.as_ref(), directory, &known).await;
         let found = match &found {
@@ -158,9 +176,23 @@ impl Planner<'_> {
     pub fn new_run(&self) -> Result<Run, NoStart> {
         let id = RunId::from_bytes(random());
         let keys = RestoreKeys::of(self.version);
-        let own = |base: &str| format!("{}/{}/{id}", base.trim_end_matches('/'), self.settings.cluster_id);
-        let checkpoints = self.settings.checkpoint_dir.as_deref().or(self.option(keys.checkpoint_dir()));
-        let savepoints = self.settings.savepoint_dir.as_deref().or(self.option(keys.savepoint_dir()));
+        let own = |base: &str| {
+            format!(
+                "{}/{}/{id}",
+                base.trim_end_matches('/'),
+                self.settings.cluster_id
+            )
+        };
+        let checkpoints = self
+            .settings
+            .checkpoint_dir
+            .as_deref()
+            .or(self.option(keys.checkpoint_dir()));
+        let savepoints = self
+            .settings
+            .savepoint_dir
+            .as_deref()
+            .or(self.option(keys.savepoint_dir()));
         let Some(savepoints) = savepoints else {
             return Err(NoStart::usage(format!(
                 "there is nowhere to put savepoints; set {} in Flink's configuration, or `--savepoint-dir URL`",
@@ -172,12 +204,17 @@ impl Planner<'_> {
         }
         if checkpoints.is_none() {
             let key = keys.checkpoint_dir().name;
-            warn!("No checkpoint directory is set ({key}): a job that dies without a savepoint starts from empty state");
+            warn!(
+                "No checkpoint directory is set ({key}): a job that dies without a savepoint starts from empty state"
+            );
         }
         let fixed = is_application(self.settings.mode, self.flink.application)
             && !high_availability(&self.flink.configuration);
         Ok(Run {
-            job_id: fixed.then(|| JobId::from_bytes(random())),
+            job_id: self
+                .flink
+                .job_id
+                .or_else(|| fixed.then(|| JobId::from_bytes(random()))),
             parent: None,
             checkpoint_dir: checkpoints.map(own),
             savepoint_dir: Some(own(savepoints)),
@@ -189,7 +226,8 @@ impl Planner<'_> {
     }
 
     fn check_directory(&self, base: &str) -> Result<(), NoStart> {
-        let location = Location::parse(base).map_err(|error| NoStart::usage(one_line(&error, 400)))?;
+        let location =
+            Location::parse(base).map_err(|error| NoStart::usage(one_line(&error, 400)))?;
         if location.is_supported() || self.settings.allow_unverified {
             return Ok(());
         }
@@ -229,7 +267,7 @@ impl Planner<'_> {
         if let Some(key) = keys.shutdown_on_application_finish() {
             set.insert(key.name.to_owned(), "false".to_owned());
         }
-        if let Some(job) = run.job_id {
+        if let Some(job) = run.job_id.filter(|_| self.flink.job_id.is_none()) {
             set.insert("$internal.pipeline.job-id".to_owned(), job.to_string());
         }
         let forget = cleared
@@ -240,10 +278,16 @@ impl Planner<'_> {
             Some(choice) => {
                 set.insert(start.name.to_owned(), choice.path.clone());
                 order.restore_from = Some(choice.path.clone());
-                order.remove.extend(start.deprecated.iter().map(|key| (*key).to_owned()));
+                order
+                    .remove
+                    .extend(start.deprecated.iter().map(|key| (*key).to_owned()));
             }
             None if forget => {
-                order.remove.extend(std::iter::once(&start.name).chain(start.deprecated).map(|key| (*key).to_owned()));
+                order.remove.extend(
+                    std::iter::once(&start.name)
+                        .chain(start.deprecated)
+                        .map(|key| (*key).to_owned()),
+                );
             }
             None => {}
         }
@@ -257,7 +301,10 @@ impl Planner<'_> {
         let mut set = BTreeMap::from([
             (RUN_KEY.to_owned(), run.id.to_string()),
             // Without it a JobManager that is told to go deletes the checkpoints of its jobs.
-            (keys.checkpoint_retention().name.to_owned(), "RETAIN_ON_CANCELLATION".to_owned()),
+            (
+                keys.checkpoint_retention().name.to_owned(),
+                "RETAIN_ON_CANCELLATION".to_owned(),
+            ),
         ]);
         if let Some(dir) = &run.savepoint_dir {
             set.insert(keys.savepoint_dir().name.to_owned(), dir.clone());
@@ -273,13 +320,20 @@ impl Planner<'_> {
     }
 
     /// Claim mode and allow-non-restored-state, which standalone mode takes from nowhere but its arguments (FLINK-40559).
-    fn restore_options(&self, order: &mut StartOrder, choice: Option<&Choice>) -> Result<(), NoStart> {
+    fn restore_options(
+        &self,
+        order: &mut StartOrder,
+        choice: Option<&Choice>,
+    ) -> Result<(), NoStart> {
         let keys = RestoreKeys::of(self.version);
         if self.settings.allow_non_restored_state {
             if self.flink.standalone {
                 order.args.push("--allowNonRestoredState".to_owned());
             } else {
-                order.set.insert(keys.ignore_unclaimed_state().name.to_owned(), "true".to_owned());
+                order.set.insert(
+                    keys.ignore_unclaimed_state().name.to_owned(),
+                    "true".to_owned(),
+                );
             }
         }
         if self.flink.standalone {
@@ -297,7 +351,9 @@ impl Planner<'_> {
             None => ClaimMode::NoClaim,
         };
         if let (Some(key), Some(_)) = (keys.claim_mode(), choice) {
-            order.set.insert(key.name.to_owned(), mode.to_flink().to_owned());
+            order
+                .set
+                .insert(key.name.to_owned(), mode.to_flink().to_owned());
         }
         Ok(())
     }
@@ -306,8 +362,24 @@ impl Planner<'_> {
 /// Access to storage as the settings say, and where they are silent, as the environment and Flink's own configuration do.
 #[must_use]
 pub fn storage_for(settings: &Settings, flink: &BTreeMap<String, String>) -> Storage {
+    let text = |url: &Option<url::Url>| {
+        url.as_ref()
+            .map(|url| url.as_str().trim_end_matches('/').to_owned())
+    };
+    let mut own = StorageSettings {
+        timeout: Some(settings.storage_timeout),
+        ..StorageSettings::default()
+    };
+    own.s3.endpoint = text(&settings.s3_endpoint);
+    own.s3.region.clone_from(&settings.s3_region);
+    own.s3.path_style = settings.s3_path_style;
+    own.gcs.endpoint = text(&settings.gcs_endpoint);
+    own.azure.endpoint = text(&settings.azure_endpoint);
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     Storage::new(
-        settings.storage().over(StorageSettings::from_env(std::env::vars_os())).over(StorageSettings::from_flink(flink)),
+        own.over(StorageSettings::from_env(variables))
+            .over(StorageSettings::from_flink(flink)),
     )
 }
 
@@ -326,7 +398,10 @@ pub async fn prepare(
 ) -> Result<Result<StartOrder, RestorePlan>, NoStart> {
     if !is_application(planner.settings.mode, planner.flink.application) {
         let run = planner.new_run()?;
-        return Ok(Ok(planner.common_order(&run, "a session cluster's jobs are submitted to it")));
+        return Ok(Ok(planner.common_order(
+            &run,
+            "a session cluster's jobs are submitted to it",
+        )));
     }
     let entry = pointer.entry(APPLICATION);
     let plan = planner.plan(entry).await?;
@@ -336,7 +411,10 @@ pub async fn prepare(
         _ => return Ok(Err(plan)),
     };
     let cleared = entry.cleared;
-    let unused = entry.run.clone().filter(|run| again && unused(run, entry, choice));
+    let unused = entry
+        .run
+        .clone()
+        .filter(|run| again && unused(run, entry, choice));
     let run = match unused {
         Some(run) => run,
         None => {
@@ -355,7 +433,10 @@ fn unused(run: &Run, entry: &JobEntry, choice: Option<&Choice>) -> bool {
         && entry.ended.is_none()
         && entry.intent.is_none()
         && !entry.cleared
-        && !entry.history.iter().any(|point| point.run.as_ref() == Some(&run.id))
+        && !entry
+            .history
+            .iter()
+            .any(|point| point.run.as_ref() == Some(&run.id))
 }
 
 impl Supervisor {
@@ -367,23 +448,38 @@ impl Supervisor {
     }
 
     async fn try_prepare(&mut self, flink: &Prepare) -> Result<Reply, NoStart> {
-        let version: FlinkVersion = flink
-            .flink_version
-            .parse()
-            .map_err(|error| NoStart::usage(format!("Flink's version {:?}: {error}", flink.flink_version)))?;
+        let version: FlinkVersion = flink.flink_version.parse().map_err(|error| {
+            NoStart::usage(format!(
+                "Flink's version {:?}: {error}",
+                flink.flink_version
+            ))
+        })?;
         self.storage = storage_for(&self.settings, &flink.configuration);
         let owner = self.owner();
-        let planner = Planner { settings: &self.settings, storage: &self.storage, version, flink, owner: &owner };
+        let planner = Planner {
+            settings: &self.settings,
+            storage: &self.storage,
+            version,
+            flink,
+            owner: &owner,
+        };
         let before = self.pointer.clone();
         let mut pointer = before.clone();
         let order = match prepare(&planner, &mut pointer, false).await? {
             Ok(order) => order,
-            Err(RestorePlan::Ended(ended)) => return Ok(Reply::Ended { status: ended.status }),
+            Err(RestorePlan::Ended(ended)) => {
+                return Ok(Reply::Ended {
+                    status: ended.status,
+                });
+            }
             Err(plan) => unreachable_plan(&plan)?,
         };
         self.pointer = pointer;
         kill_point("before-run-stored");
-        self.save(before).map_err(|error| NoStart { text: one_line(&error, 400), code: 75 })?;
+        self.save(before).map_err(|error| NoStart {
+            text: one_line(&error, 400),
+            code: 75,
+        })?;
         kill_point("after-run-stored");
         let restore_from = order.restore_from.as_deref().unwrap_or("empty state");
         info!(cluster_id = self.settings.cluster_id, run = %order.run, restore_from, why = order.why, "Restore point chosen");
@@ -392,11 +488,17 @@ impl Supervisor {
 
     /// Who starts: named by the user, else this very process.
     fn owner(&self) -> String {
-        self.settings.owner.clone().unwrap_or_else(|| self.instance.clone())
+        self.settings
+            .owner
+            .clone()
+            .unwrap_or_else(|| self.instance.clone())
     }
 }
 
 /// `plan` has handled everything else.
 fn unreachable_plan(plan: &RestorePlan) -> Result<StartOrder, NoStart> {
-    Err(NoStart { text: format!("not started: {plan:?}"), code: 1 })
+    Err(NoStart {
+        text: format!("not started: {plan:?}"),
+        code: 1,
+    })
 }

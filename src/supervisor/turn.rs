@@ -6,14 +6,17 @@ use jiff::Timestamp;
 use tracing::{debug, error, info, warn};
 
 use super::Supervisor;
+use crate::control::Reply;
 use crate::domain::budget::after;
 use crate::domain::pointer::{Intent, JobEntry, RestorePoint, TriggerReason};
-use crate::domain::savepoint::{FailureCause, OperationStatus, SavepointKind, SavepointRequest, TriggerId};
+use crate::domain::savepoint::{
+    FailureCause, OperationStatus, SavepointKind, SavepointRequest, TriggerId,
+};
 use crate::domain::supervise::{
     Action, Ask, Evidence, NewPoint, Observation, Outcome, Process, Sighting, Verdict, decide,
 };
-use crate::control::Reply;
 use crate::flink::rest::RestError;
+use crate::flink::wire::{CheckpointPhase, CheckpointStats};
 use crate::kill_point;
 use crate::restore_points::{late_savepoint, newest_checkpoint, verify};
 use crate::telemetry::one_line;
@@ -50,14 +53,21 @@ impl Supervisor {
         let Some(job) = self.jobs.get(key) else {
             return Action::Settle(Outcome::Nothing("there is no such job".to_owned()));
         };
-        let reachable = self.cluster.as_ref().is_some_and(|cluster| cluster.reachable);
+        let reachable = self
+            .cluster
+            .as_ref()
+            .is_some_and(|cluster| cluster.reachable);
         let entry = self.pointer.jobs.get(key).unwrap_or(&none);
         decide(
             &self.policy,
             &Observation {
                 now: Timestamp::now(),
                 ask: job.ask.as_ref(),
-                entry: if job.unwritable { Sighting::Unreachable } else { Sighting::Seen(entry) },
+                entry: if job.unwritable {
+                    Sighting::Unreachable
+                } else {
+                    Sighting::Seen(entry)
+                },
                 job: match &job.view {
                     Some(view) => Sighting::Seen(view),
                     None if reachable => Sighting::Absent,
@@ -92,7 +102,10 @@ impl Supervisor {
         if matches!(seen, Sighting::Seen(OperationStatus::Completed { .. })) {
             kill_point("after-completion");
         }
-        if matches!(seen, Sighting::Seen(OperationStatus::Unknown) | Sighting::Unreachable) {
+        if matches!(
+            seen,
+            Sighting::Seen(OperationStatus::Unknown) | Sighting::Unreachable
+        ) {
             // Only the job itself can tell now what that means.
             self.refresh().await;
         }
@@ -100,11 +113,15 @@ impl Supervisor {
     }
 
     async fn ask_operation(&self, intent: &Intent) -> Sighting<OperationStatus> {
-        let Some(cluster) = &self.cluster else { return Sighting::Unreachable };
+        let Some(cluster) = &self.cluster else {
+            return Sighting::Unreachable;
+        };
         if !cluster.version.at_least(1, 15) && intent.flink_trigger.is_none() {
             // Flink chose an id that was never heard of: a savepoint in progress is taken for ours.
             return match cluster.rest.checkpoints(intent.job_id).await {
-                Ok(stats) if stats.savepoint_in_progress() => Sighting::Seen(OperationStatus::InProgress),
+                Ok(stats) if savepoint_in_progress(&stats) => {
+                    Sighting::Seen(OperationStatus::InProgress)
+                }
                 Ok(_) => Sighting::Seen(OperationStatus::Unknown),
                 Err(RestError::NotFound { .. }) => Sighting::Seen(OperationStatus::Unknown),
                 Err(_) => Sighting::Unreachable,
@@ -156,8 +173,12 @@ impl Supervisor {
         kill_point("before-intent");
         let (job_id, trigger_id, reason) = (intent.job_id, intent.trigger, intent.reason);
         let stop = matches!(intent.kind, SavepointKind::Stop { .. });
+        let noted = intent.location.is_some();
         if !self.update(key, |entry| entry.intent = Some(intent)) {
             return self.unwritable(key);
+        }
+        if noted {
+            return Next::Turn;
         }
         kill_point("after-intent");
         info!(%job_id, %trigger_id, %reason, stop, "Savepoint intent stored");
@@ -167,10 +188,17 @@ impl Supervisor {
     /// Sends the open intent's request. Whether it was understood shows in its status: an answer may get lost, and
     /// Flink may refuse a request that it has started all the same.
     async fn send(&mut self, key: &str) -> Next {
-        let Some(intent) = self.pointer.jobs.get(key).and_then(|entry| entry.intent.clone()) else {
+        let Some(intent) = self
+            .pointer
+            .jobs
+            .get(key)
+            .and_then(|entry| entry.intent.clone())
+        else {
             return Next::Turn;
         };
-        let Some(cluster) = &self.cluster else { return Next::Turn };
+        let Some(cluster) = &self.cluster else {
+            return Next::Turn;
+        };
         let request = SavepointRequest {
             job: intent.job_id,
             trigger: intent.trigger,
@@ -178,7 +206,7 @@ impl Supervisor {
             format: intent.format,
             target_directory: intent.directory.clone(),
         };
-        let sent = cluster.rest.trigger(&request).await;
+        let sent = cluster.rest.trigger(&request, cluster.version).await;
         kill_point("after-post");
         match sent {
             Ok(flink_trigger) => {
@@ -193,7 +221,7 @@ impl Supervisor {
                 Next::Turn
             }
             Err(error) => {
-                let cause = error.as_refusal();
+                let cause = refusal(&error);
                 warn!(job_id = %intent.job_id, trigger_id = %intent.trigger, error = one_line(&error, 300),
                     "Savepoint could not be triggered");
                 if let (Some(cause), Some(job)) = (cause, self.jobs.get_mut(key)) {
@@ -209,12 +237,20 @@ impl Supervisor {
         let verdict = verify(&self.storage, path).await;
         match &verdict {
             Verdict::Good(verified) => debug!(
-                savepoint_path = path, checkpoint_id = verified.checkpoint_id, bytes = verified.size, "Savepoint read back"
+                savepoint_path = path,
+                checkpoint_id = verified.checkpoint_id,
+                bytes = verified.size,
+                "Savepoint read back"
             ),
             Verdict::Unsupported(why) if self.settings.allow_unverified => {
-                warn!(savepoint_path = path, why, "Savepoint cannot be read back, recorded unverified");
+                warn!(
+                    savepoint_path = path,
+                    why, "Savepoint cannot be read back, recorded unverified"
+                );
             }
-            other => error!(savepoint_path = path, verdict = ?other, "Savepoint could not be read back"),
+            other => {
+                error!(savepoint_path = path, verdict = ?other, "Savepoint could not be read back")
+            }
         }
         if let Some(job) = self.jobs.get_mut(key) {
             let again = after(Timestamp::now(), self.policy.retry.first * 5);
@@ -227,7 +263,9 @@ impl Supervisor {
         let point = self.restore_point(key, &new);
         let (path, kind, checkpoint_id) = (point.path.clone(), point.kind, point.checkpoint_id);
         let (job_id, bytes) = (point.job_id.map(|id| id.to_string()), point.size);
-        let duration_ms = point.started.map(|started| point.completed.duration_since(started).as_millis());
+        let duration_ms = point
+            .started
+            .map(|started| point.completed.duration_since(started).as_millis());
         let keep = self.settings.history;
         let recorded = self.update(key, |entry| {
             if new.close_intent {
@@ -242,7 +280,10 @@ impl Supervisor {
         info!(job_id, %kind, savepoint_path = path, checkpoint_id, bytes, duration_ms, "Restore point recorded");
         if let Some(job) = self.jobs.get_mut(key) {
             let fallback = job.evidence.fallback.take();
-            job.evidence = Evidence { fallback, ..Evidence::default() };
+            job.evidence = Evidence {
+                fallback,
+                ..Evidence::default()
+            };
         }
         Next::Turn
     }
@@ -250,15 +291,22 @@ impl Supervisor {
     fn restore_point(&self, key: &str, new: &NewPoint) -> RestorePoint {
         let entry = self.pointer.jobs.get(key);
         let run = entry.and_then(|entry| entry.run.as_ref());
-        let intent = entry.and_then(|entry| entry.intent.as_ref()).filter(|_| new.close_intent);
+        let intent = entry
+            .and_then(|entry| entry.intent.as_ref())
+            .filter(|_| new.close_intent);
         let ask = self.jobs.get(key).and_then(|job| job.ask.as_ref());
-        let reason = intent.map(|intent| intent.reason).or(ask.map(|ask| ask.reason));
+        let reason = intent
+            .map(|intent| intent.reason)
+            .or(ask.map(|ask| ask.reason));
         let view = self.jobs.get(key).and_then(|job| job.view.as_ref());
         RestorePoint {
             path: new.path.clone(),
             kind: new.kind,
             checkpoint_id: new.verified.as_ref().map(|verified| verified.checkpoint_id),
-            job_id: intent.map(|intent| intent.job_id).or(view.map(|view| view.id)).or(run.and_then(|run| run.job_id)),
+            job_id: intent
+                .map(|intent| intent.job_id)
+                .or(view.map(|view| view.id))
+                .or(run.and_then(|run| run.job_id)),
             lineage: entry.map_or(0, |entry| entry.lineage),
             run: run.map(|run| run.id.clone()),
             reason: reason.unwrap_or(TriggerReason::Manual),
@@ -271,14 +319,28 @@ impl Supervisor {
     }
 
     fn abandon(&mut self, key: &str, cause: FailureCause) -> Next {
-        let intent = self.pointer.jobs.get(key).and_then(|entry| entry.intent.as_ref());
+        let intent = self
+            .pointer
+            .jobs
+            .get(key)
+            .and_then(|entry| entry.intent.as_ref());
         let trigger_id = intent.map(|intent| intent.trigger.to_string());
         if !self.update(key, |entry| entry.intent = None) {
             return self.unwritable(key);
         }
-        warn!(job = key, trigger_id, cause = cause.root, retry = cause.class.is_retryable(), "Savepoint failed");
+        warn!(
+            job = key,
+            trigger_id,
+            cause = cause.root,
+            retry = cause.class.is_retryable(),
+            "Savepoint failed"
+        );
         if let Some(job) = self.jobs.get_mut(key) {
-            let attempts = job.evidence.failure.as_ref().map_or(0, |(_, attempts, _)| *attempts);
+            let attempts = job
+                .evidence
+                .failure
+                .as_ref()
+                .map_or(0, |(_, attempts, _)| *attempts);
             job.evidence = Evidence {
                 failure: Some((cause, attempts + 1, Timestamp::now())),
                 ..Evidence::default()
@@ -293,8 +355,11 @@ impl Supervisor {
     async fn search_intent(&mut self, key: &str) -> Next {
         let entry = self.pointer.jobs.get(key);
         let directory = entry.and_then(|entry| entry.intent.as_ref()?.directory.clone());
-        let known: Vec<String> =
-            entry.into_iter().flat_map(|entry| &entry.history).map(|point| point.path.clone()).collect();
+        let known: Vec<String> = entry
+            .into_iter()
+            .flat_map(|entry| &entry.history)
+            .map(|point| point.path.clone())
+            .collect();
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
         let found = match directory {
             Some(directory) => late_savepoint(&self.storage, &directory, &known).await,
@@ -304,12 +369,18 @@ impl Supervisor {
     }
 
     async fn search_fallback(&mut self, key: &str) -> Next {
-        let run = self.pointer.jobs.get(key).and_then(|entry| entry.run.clone());
+        let run = self
+            .pointer
+            .jobs
+            .get(key)
+            .and_then(|entry| entry.run.clone());
         let found = match run {
             Some(run) => newest_checkpoint(&self.storage, &run).await,
             None => Sighting::Absent,
         };
-        self.found(key, found, |evidence, found| evidence.fallback = Some(found))
+        self.found(key, found, |evidence, found| {
+            evidence.fallback = Some(found)
+        })
     }
 
     fn found<T>(
@@ -325,14 +396,23 @@ impl Supervisor {
             again
         });
         // The first answer is looked at at once, so that a passed deadline is; then there is a pause between attempts.
-        if away && again { Next::At(after(Timestamp::now(), self.policy.retry.first)) } else { Next::Turn }
+        if away && again {
+            Next::At(after(Timestamp::now(), self.policy.retry.first))
+        } else {
+            Next::Turn
+        }
     }
 
     /// The pointer could not be written: this turn is taken back, and the next one comes a little later.
     fn unwritable(&mut self, key: &str) -> Next {
-        let Some(job) = self.jobs.get_mut(key) else { return Next::Turn };
+        let Some(job) = self.jobs.get_mut(key) else {
+            return Next::Turn;
+        };
         job.unwritable = true;
-        let overdue = job.ask.as_ref().is_some_and(|ask: &Ask| Timestamp::now() >= ask.deadline);
+        let overdue = job
+            .ask
+            .as_ref()
+            .is_some_and(|ask: &Ask| Timestamp::now() >= ask.deadline);
         if overdue {
             let why = "the pointer could not be written".to_owned();
             return self.settle_job(key, Outcome::Nothing(why));
@@ -343,9 +423,13 @@ impl Supervisor {
     fn settle_job(&mut self, key: &str, outcome: Outcome) -> Next {
         let idle = Next::At(after(Timestamp::now(), self.policy.idle));
         let process = self.process;
-        let Some(job) = self.jobs.get_mut(key) else { return idle };
+        let Some(job) = self.jobs.get_mut(key) else {
+            return idle;
+        };
         let manual = job.ask.as_ref().is_some_and(|ask| !ask.must_end);
-        if job.settled.as_ref() != Some(&outcome) && (job.ask.is_some() || process == Process::Running) {
+        if job.settled.as_ref() != Some(&outcome)
+            && (job.ask.is_some() || process == Process::Running)
+        {
             log_outcome(key, &outcome, manual);
         }
         for back in job.waiters.drain(..) {
@@ -357,20 +441,40 @@ impl Supervisor {
             return Next::Turn;
         }
         // A job that runs on without having been asked for anything is not done with.
-        let done = job.ask.is_some() || process == Process::Gone || !matches!(outcome, Outcome::Nothing(_));
+        let done = job.ask.is_some()
+            || process == Process::Gone
+            || !matches!(outcome, Outcome::Nothing(_));
         job.settled = done.then_some(outcome);
         idle
+    }
+}
+
+/// A savepoint that Flink is at.
+fn savepoint_in_progress(stats: &CheckpointStats) -> bool {
+    stats
+        .history
+        .iter()
+        .any(|entry| entry.is_savepoint && entry.status == CheckpointPhase::InProgress)
+}
+
+/// What Flink will answer to the same request again, whoever sends it.
+fn refusal(error: &RestError) -> Option<FailureCause> {
+    match error {
+        RestError::BadRequest { cause, .. } => Some(cause.clone()),
+        _ => None,
     }
 }
 
 fn answer(outcome: &Outcome) -> Reply {
     match outcome {
         Outcome::Recorded(path) => Reply::Savepoint { path: path.clone() },
-        Outcome::Fallback(path, why) => {
-            Reply::failed(format!("no savepoint: {why}; the restore point is the retained checkpoint {path}"))
-        }
+        Outcome::Fallback(path, why) => Reply::failed(format!(
+            "no savepoint: {why}; the restore point is the retained checkpoint {path}"
+        )),
         Outcome::Ended(status) => Reply::failed(format!("no savepoint: the job is {status}")),
-        Outcome::Nothing(why) => Reply::failed(format!("no savepoint: {why}; the pointer is as it was")),
+        Outcome::Nothing(why) => {
+            Reply::failed(format!("no savepoint: {why}; the pointer is as it was"))
+        }
     }
 }
 
@@ -378,10 +482,18 @@ fn log_outcome(key: &str, outcome: &Outcome, manual: bool) {
     match outcome {
         Outcome::Recorded(path) => info!(job = key, savepoint_path = path, "Savepoint done"),
         Outcome::Fallback(path, why) => {
-            warn!(job = key, savepoint_path = path, why, "No savepoint in time: the restore point is a retained checkpoint");
+            warn!(
+                job = key,
+                savepoint_path = path,
+                why,
+                "No savepoint in time: the restore point is a retained checkpoint"
+            );
         }
         Outcome::Ended(status) => info!(job = key, %status, "Job is over"),
         Outcome::Nothing(why) if manual => warn!(job = key, why, "No savepoint"),
-        Outcome::Nothing(why) => error!(job = key, why, "Nothing was recorded: the pointer is as it was before"),
+        Outcome::Nothing(why) => error!(
+            job = key,
+            why, "Nothing was recorded: the pointer is as it was before"
+        ),
     }
 }

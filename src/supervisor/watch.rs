@@ -9,8 +9,9 @@ use super::{Supervisor, random};
 use crate::domain::job::{JobStatus, JobView};
 use crate::domain::pointer::{Parent, Run, RunId};
 use crate::domain::restore::{Restored, restore_mismatch};
-use crate::flink::wire::{CheckpointConfig, CheckpointStats};
+use crate::flink::rest::RestError;
 use crate::flink::restore_keys::RestoreKeys;
+use crate::flink::wire::{CheckpointConfig, CheckpointStats};
 use crate::telemetry::one_line;
 
 /// What has been seen of one job in its present run.
@@ -21,7 +22,8 @@ pub(super) struct Watch {
     /// Checkpoint id and time of the last restore.
     restored: Option<(i64, Timestamp)>,
     completed: Option<i64>,
-    config: Option<CheckpointConfig>,
+    /// What Flink says of the job's checkpoints; `None` inside: it has none at all.
+    config: Option<Option<CheckpointConfig>>,
     stopped_outside: Option<String>,
 }
 
@@ -35,20 +37,27 @@ impl Watch {
     }
 
     pub(super) fn interval_ms(&self) -> Option<u64> {
-        self.config.as_ref()?.interval_ms
+        let interval = self.config.as_ref()?.as_ref()?.interval?;
+        u64::try_from(interval.as_millis()).ok()
     }
 
     /// What a person should know.
     pub(super) fn problems(&self) -> Vec<String> {
-        let Some(config) = &self.config else { return Vec::new() };
+        let Some(config) = &self.config else {
+            return Vec::new();
+        };
         let mut problems = Vec::new();
-        if config.interval_ms.is_none() {
+        let interval = config.as_ref().and_then(|config| config.interval);
+        let retained = config
+            .as_ref()
+            .is_some_and(|config| config.externalization.retained());
+        if interval.is_none() {
             problems.push(
                 "the job takes no checkpoints; without a savepoint it starts from empty state: \
                  set execution.checkpointing.interval"
                     .to_owned(),
             );
-        } else if !config.retained {
+        } else if !retained {
             problems.push(
                 "the job's code overrides the retention of its checkpoints: they are deleted when the JobManager \
                  ends; use RETAIN_ON_CANCELLATION there"
@@ -69,7 +78,8 @@ impl Supervisor {
             .collect();
         for (key, view) in seen {
             // While savepoints are wanted at once, only a job that is over is looked at.
-            let quiet = self.shutdown.is_none() && self.jobs.get(&key).is_some_and(|job| job.ask.is_none());
+            let quiet =
+                self.shutdown.is_none() && self.jobs.get(&key).is_some_and(|job| job.ask.is_none());
             let wanted = match view.status {
                 JobStatus::Finished => true,
                 JobStatus::Running => quiet || self.is_new(&key, &view),
@@ -82,13 +92,22 @@ impl Supervisor {
     }
 
     fn is_new(&self, key: &str, view: &JobView) -> bool {
-        let run = self.pointer.jobs.get(key).and_then(|entry| entry.run.as_ref());
+        let run = self
+            .pointer
+            .jobs
+            .get(key)
+            .and_then(|entry| entry.run.as_ref());
         run.is_none_or(|run| run.job_id != Some(view.id))
     }
 
     async fn watch_job(&mut self, key: &str, view: &JobView) {
         let Some(cluster) = &self.cluster else { return };
-        let (application, known) = (cluster.application, self.jobs.get(key).is_some_and(|job| job.watch.config.is_some()));
+        let (application, known) = (
+            cluster.application,
+            self.jobs
+                .get(key)
+                .is_some_and(|job| job.watch.config.is_some()),
+        );
         let stats = match cluster.rest.checkpoints(view.id).await {
             Ok(stats) => stats,
             Err(error) => {
@@ -99,8 +118,8 @@ impl Supervisor {
         if !known && view.status == JobStatus::Running {
             // 404 means that the job has no checkpointing at all.
             let config = match cluster.rest.checkpoint_config(view.id).await {
-                Ok(config) => Some(config),
-                Err(error) if error.is_not_found() => Some(CheckpointConfig::default()),
+                Ok(config) => Some(Some(config)),
+                Err(RestError::NotFound { .. }) => Some(None),
                 Err(_) => None,
             };
             self.learn_config(key, config);
@@ -113,12 +132,14 @@ impl Supervisor {
         if view.status == JobStatus::Finished
             && let Some(job) = self.jobs.get_mut(key)
         {
-            job.watch.stopped_outside = stats.stopped_with_savepoint();
+            job.watch.stopped_outside = stopped_with_savepoint(&stats);
         }
     }
 
-    fn learn_config(&mut self, key: &str, config: Option<CheckpointConfig>) {
-        let Some(job) = self.jobs.get_mut(key) else { return };
+    fn learn_config(&mut self, key: &str, config: Option<Option<CheckpointConfig>>) {
+        let Some(job) = self.jobs.get_mut(key) else {
+            return;
+        };
         job.watch.config = config;
         for problem in job.watch.problems() {
             warn!(job = key, problem, "Job is not well protected");
@@ -128,11 +149,13 @@ impl Supervisor {
     /// What was restored must be what was chosen. After a failover, plain savepoints of the past that was taken back
     /// count no longer.
     fn compare(&mut self, key: &str, view: &JobView, stats: &CheckpointStats) {
-        let restored = stats.restored.as_ref().map(|restored| {
-            let at = Timestamp::from_millisecond(restored.timestamp_ms).unwrap_or(Timestamp::UNIX_EPOCH);
-            (restored.id, at)
+        let restored = stats.latest.restored.as_ref().map(|restored| {
+            let at = Timestamp::from_millisecond(restored.restore_timestamp);
+            (signed(restored.id), at.unwrap_or(Timestamp::UNIX_EPOCH))
         });
-        let Some(job) = self.jobs.get_mut(key) else { return };
+        let Some(job) = self.jobs.get_mut(key) else {
+            return;
+        };
         let first = !std::mem::replace(&mut job.watch.compared, true);
         let again = job.watch.restored != restored;
         job.watch.restored = restored;
@@ -145,12 +168,21 @@ impl Supervisor {
     }
 
     fn compare_with_choice(&mut self, key: &str, view: &JobView, stats: &CheckpointStats) {
-        let Some(entry) = self.pointer.jobs.get(key).filter(|entry| entry.frozen.is_none()) else { return };
-        let Some(run) = entry.run.as_ref() else { return };
-        let restored = stats
-            .restored
-            .as_ref()
-            .map(|restored| Restored { checkpoint_id: restored.id, path: restored.path.clone() });
+        let Some(entry) = self
+            .pointer
+            .jobs
+            .get(key)
+            .filter(|entry| entry.frozen.is_none())
+        else {
+            return;
+        };
+        let Some(run) = entry.run.as_ref() else {
+            return;
+        };
+        let restored = stats.latest.restored.as_ref().map(|restored| Restored {
+            checkpoint_id: signed(restored.id),
+            path: restored.external_path.clone(),
+        });
         match restore_mismatch(run, view.id, restored.as_ref()) {
             Some(mismatch) => {
                 error!(job_id = %view.id, mismatch, "Flink did not restore what was chosen: the pointer is frozen");
@@ -166,27 +198,60 @@ impl Supervisor {
     fn supersede(&mut self, key: &str, id: i64, at: Timestamp) {
         let mut entry = self.pointer.jobs.get(key).cloned().unwrap_or_default();
         if entry.supersede_above(id, at) {
-            warn!(job = key, restored_checkpoint_id = id, "Job restored from an older checkpoint: newer plain savepoints count no longer");
+            warn!(
+                job = key,
+                restored_checkpoint_id = id,
+                "Job restored from an older checkpoint: newer plain savepoints count no longer"
+            );
             self.update(key, |known| *known = entry);
         }
     }
 
     /// Remembers the newest completed checkpoint, so that a start can tell when it has been lost.
     fn note_completed(&mut self, key: &str, stats: &CheckpointStats) {
-        let completed = stats.latest_completed.as_ref().filter(|latest| !latest.discarded).map(|latest| latest.id);
-        let Some(job) = self.jobs.get_mut(key) else { return };
+        let latest = stats
+            .latest
+            .completed
+            .as_ref()
+            .filter(|latest| !latest.discarded);
+        let completed = latest.map(|latest| signed(latest.id));
+        let Some(job) = self.jobs.get_mut(key) else {
+            return;
+        };
         if completed <= job.watch.completed {
             return;
         }
         job.watch.completed = completed;
-        let application = self.cluster.as_ref().is_some_and(|cluster| cluster.application);
-        let run = self.pointer.jobs.get(key).and_then(|entry| entry.run.as_ref());
+        let application = self
+            .cluster
+            .as_ref()
+            .is_some_and(|cluster| cluster.application);
+        let run = self
+            .pointer
+            .jobs
+            .get(key)
+            .and_then(|entry| entry.run.as_ref());
         // Only a retained checkpoint is missed when it is not there any more.
-        let retained = job.watch.config.as_ref().is_some_and(|config| config.retained);
-        if let (Some(checkpoint_id), Some(run), true) = (completed, run, application && retained && run.is_some_and(|run| run.checkpoint_dir.is_some())) {
-            let completed = Completed { run: run.id.clone(), checkpoint_id };
+        let retained = job
+            .watch
+            .config
+            .as_ref()
+            .and_then(Option::as_ref)
+            .is_some_and(|config| config.externalization.retained());
+        if let (Some(checkpoint_id), Some(run), true) = (
+            completed,
+            run,
+            application && retained && run.is_some_and(|run| run.checkpoint_dir.is_some()),
+        ) {
+            let completed = Completed {
+                run: run.id.clone(),
+                checkpoint_id,
+            };
             if let Err(error) = completed.save(&self.settings) {
-                warn!(error = one_line(&error, 300), "Completed checkpoint could not be noted");
+                warn!(
+                    error = one_line(&error, 300),
+                    "Completed checkpoint could not be noted"
+                );
             }
         }
     }
@@ -196,11 +261,25 @@ impl Supervisor {
         let run = self.session_run(view, stats);
         let restored = run.parent.clone();
         self.update(key, |entry| {
-            let last = |path: &str| path.trim_end_matches('/').rsplit('/').next().map(str::to_owned);
+            let last = |path: &str| {
+                path.trim_end_matches('/')
+                    .rsplit('/')
+                    .next()
+                    .map(str::to_owned)
+            };
             let continues = restored.as_ref().is_some_and(|parent| {
-                let ours = |dir: &Option<String>| dir.as_ref().is_some_and(|dir| parent.path.contains(dir.as_str()));
-                entry.history.iter().any(|point| last(&point.path) == last(&parent.path))
-                    || entry.run.as_ref().is_some_and(|run| ours(&run.checkpoint_dir) || ours(&run.savepoint_dir))
+                let ours = |dir: &Option<String>| {
+                    dir.as_ref()
+                        .is_some_and(|dir| parent.path.contains(dir.as_str()))
+                };
+                entry
+                    .history
+                    .iter()
+                    .any(|point| last(&point.path) == last(&parent.path))
+                    || entry
+                        .run
+                        .as_ref()
+                        .is_some_and(|run| ours(&run.checkpoint_dir) || ours(&run.savepoint_dir))
             });
             if !continues && (entry.run.is_some() || !entry.history.is_empty()) {
                 entry.open_lineage();
@@ -219,22 +298,50 @@ impl Supervisor {
         let id = RunId::from_bytes(random());
         let option = |base: &Option<String>, savepoints: bool| {
             let keys = RestoreKeys::of(version?);
-            let key = if savepoints { keys.savepoint_dir() } else { keys.checkpoint_dir() };
+            let key = if savepoints {
+                keys.savepoint_dir()
+            } else {
+                keys.checkpoint_dir()
+            };
             let base = base.as_deref().or_else(|| key.find_in(configuration?))?;
             Some(base.trim_end_matches('/').to_owned())
         };
         let savepoints = option(&self.settings.savepoint_dir, true);
         Run {
             job_id: Some(view.id),
-            parent: stats.restored.as_ref().and_then(|restored| {
-                Some(Parent { path: restored.path.clone()?, checkpoint_id: Some(restored.id) })
+            parent: stats.latest.restored.as_ref().and_then(|restored| {
+                Some(Parent {
+                    path: restored.external_path.clone()?,
+                    checkpoint_id: Some(signed(restored.id)),
+                })
             }),
-            checkpoint_dir: option(&self.settings.checkpoint_dir, false).map(|base| format!("{base}/{}", view.id)),
-            savepoint_dir: savepoints.map(|base| format!("{base}/{}/{id}", self.settings.cluster_id)),
+            checkpoint_dir: option(&self.settings.checkpoint_dir, false)
+                .map(|base| format!("{base}/{}", view.id)),
+            savepoint_dir: savepoints
+                .map(|base| format!("{base}/{}/{id}", self.settings.cluster_id)),
             stored: Timestamp::now(),
             owner: self.instance.clone(),
-            flink_version: version.map(|version| version.to_string()).unwrap_or_default(),
+            flink_version: version
+                .map(|version| version.to_string())
+                .unwrap_or_default(),
             id,
         }
     }
+}
+
+/// The savepoint with which a finished job was stopped, whoever ordered that.
+fn stopped_with_savepoint(stats: &CheckpointStats) -> Option<String> {
+    let last = stats.latest.savepoint.as_ref()?;
+    let sync = last.checkpoint_type.as_deref() == Some("SYNC_SAVEPOINT");
+    let newest = stats
+        .latest
+        .completed
+        .as_ref()
+        .is_none_or(|completed| completed.id < last.id);
+    last.external_path.clone().filter(|_| sync && newest)
+}
+
+/// Flink's checkpoint ids are positive and rise by one.
+fn signed(id: u64) -> i64 {
+    i64::try_from(id).unwrap_or(i64::MAX)
 }

@@ -20,9 +20,7 @@ pub(super) fn without_pointer(policy: &Policy, seen: &Observation<'_>) -> Action
         Some(ask) if after(seen.now, policy.reserve) < ask.deadline => {
             Action::Wait(after(seen.now, policy.retry.first), WHY)
         }
-        None if seen.process == Process::Running => {
-            Action::Wait(after(seen.now, policy.idle), WHY)
-        }
+        None if seen.process == Process::Running => Action::Wait(after(seen.now, policy.idle), WHY),
         _ => Action::Settle(Outcome::Nothing(WHY.to_owned())),
     }
 }
@@ -164,11 +162,9 @@ impl Turn<'_> {
                 _ if self.seen.now >= again => Action::Verify(path.to_owned()),
                 _ => Action::Wait(again, "the savepoint cannot be read back"),
             },
-            (Verdict::Missing, _) => self.unverified(
-                path,
-                "Flink reported a savepoint that is not there",
-                kind,
-            ),
+            (Verdict::Missing, _) => {
+                self.unverified(path, "Flink reported a savepoint that is not there", kind)
+            }
             (Verdict::Damaged(why) | Verdict::Unsupported(why), _) => {
                 self.unverified(path, why, kind)
             }

@@ -85,7 +85,10 @@ impl ConfDir {
             }
             _ => ConfigFormat::ConfigYaml,
         };
-        Ok(Self { file: directory.join(format.file_name()), format })
+        Ok(Self {
+            file: directory.join(format.file_name()),
+            format,
+        })
     }
 
     /// The path of the file.
