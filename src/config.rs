@@ -11,6 +11,7 @@ mod file;
 mod parse;
 mod shown;
 mod sources;
+mod storage;
 mod table;
 mod values;
 
@@ -27,6 +28,8 @@ pub use error::{ConfigError, ConfigErrors};
 pub use sources::Source;
 pub use table::{Settings, Spec, TABLE};
 pub use values::{LogFormat, Mode, Restart};
+
+use serde_json::Value;
 
 use error::Problem;
 use file::Content;
@@ -47,7 +50,7 @@ pub struct Effective<'a> {
     /// What is known of the setting.
     pub spec: &'static Spec,
     /// Its value; null when there is none.
-    pub value: serde_json::Value,
+    pub value: Value,
     /// Where it came from.
     pub source: &'a Source,
 }
@@ -62,7 +65,11 @@ impl Loaded {
             .zip(&self.sources)
             .map(|((spec, value), source)| Effective {
                 spec,
-                value,
+                value: match value {
+                    // Such as `auto`, which is nothing more to know.
+                    Value::Null => spec.default.map_or(Value::Null, Value::from),
+                    value => value,
+                },
                 source,
             })
             .collect()

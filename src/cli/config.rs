@@ -62,7 +62,7 @@ fn table(loaded: &Loaded) -> String {
 
 fn row(setting: &Effective<'_>) -> [String; 3] {
     let value = match &setting.value {
-        Value::Null => setting.spec.default.unwrap_or("-").to_owned(),
+        Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
@@ -85,4 +85,121 @@ fn document(loaded: &Loaded) -> Value {
         (key.to_owned(), entry)
     });
     Value::Object(entries.collect::<Map<_, _>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser};
+
+    use super::*;
+    use crate::config::{ConfigErrors, TABLE};
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        config: ConfigArgs,
+        #[arg(last = true)]
+        command: Vec<String>,
+    }
+
+    fn shown(flags: &[&str], env: &[(&str, &str)]) -> anyhow::Result<String> {
+        let cli = Cli::try_parse_from([&["drey"], flags].concat())?;
+        let env = env
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect::<Vec<(OsString, OsString)>>();
+        let mut out = Vec::new();
+        run(&cli.config, env, &mut out)?;
+        Ok(String::from_utf8(out)?)
+    }
+
+    #[test]
+    fn the_flags_fit_into_a_command_and_each_has_help() {
+        Cli::command().debug_assert();
+        let unwrapped = Cli::command().term_width(0).render_long_help();
+        let help = unwrapped.to_string();
+        for spec in TABLE {
+            assert!(help.contains(&format!("--{}", spec.key)), "{}", spec.key);
+            assert!(
+                help.contains(&format!("[env: {}]", spec.env())),
+                "{}",
+                spec.key
+            );
+        }
+    }
+
+    #[test]
+    fn a_flag_that_may_stand_alone_takes_nothing_of_what_follows() -> anyhow::Result<()> {
+        let cli = Cli::try_parse_from(["drey", "--restart", "--", "bin/jobmanager.sh", "--x"])?;
+        assert_eq!(cli.command, ["bin/jobmanager.sh", "--x"]);
+        Ok(())
+    }
+
+    #[test]
+    fn each_setting_has_a_line_with_its_value_and_source() -> anyhow::Result<()> {
+        let text = shown(&["--history=3"], &[("DREY_OWNER", "me")])?;
+        assert_eq!(text.lines().count(), TABLE.len());
+        let line = |key: &str| {
+            let words = text
+                .lines()
+                .map(|line| line.split_whitespace().collect::<Vec<_>>());
+            words.into_iter().find(|words| words[0] == key)
+        };
+        assert_eq!(line("history"), Some(vec!["history", "3", "flag"]));
+        assert_eq!(
+            line("owner"),
+            Some(vec!["owner", "me", "env", "`DREY_OWNER`"])
+        );
+        assert_eq!(line("rest-url"), Some(vec!["rest-url", "-", "default"]));
+        assert_eq!(
+            line("claim-mode"),
+            Some(vec!["claim-mode", "auto", "default"])
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn json_has_typed_values_and_where_each_was_given() -> anyhow::Result<()> {
+        let text = shown(
+            &["--output=json", "--history=3"],
+            &[("DREY_LOG_FORMAT", "json")],
+        )?;
+        let document: Value = serde_json::from_str(&text)?;
+        assert_eq!(
+            document["history"],
+            json!({"value": 3, "source": "flag", "at": "flag `--history`"})
+        );
+        assert_eq!(
+            document["log-format"],
+            json!({"value": "json", "source": "env", "at": "env `DREY_LOG_FORMAT`"})
+        );
+        assert_eq!(document["savepoint-timeout"]["value"], "10m");
+        assert_eq!(document["allow-unverified"]["value"], false);
+        assert_eq!(document["rest-url"]["value"], Value::Null);
+        assert_eq!(document.as_object().map(Map::len), Some(TABLE.len()));
+        Ok(())
+    }
+
+    #[test]
+    fn secrets_are_named_by_their_file_and_never_shown() -> anyhow::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("token");
+        std::fs::write(&path, "hunter2")?;
+        let path = path.to_string_lossy();
+        let env = [("DREY_REST_BEARER_FILE", path.as_ref())];
+        for flags in [&[][..], &["--output=json"]] {
+            let text = shown(flags, &env)?;
+            assert!(
+                text.contains(path.as_ref()) && !text.contains("hunter2"),
+                "{text}"
+            );
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn wrong_settings_can_be_told_from_other_errors() {
+        let error = shown(&["--history=0"], &[]).expect_err("a wrong setting");
+        assert!(error.is::<ConfigErrors>());
+    }
 }

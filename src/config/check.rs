@@ -63,6 +63,7 @@ fn paths(settings: &Settings, resolver: &mut Resolver) {
         ("rest-client-key", &settings.rest_client_key),
         ("rest-bearer-file", &settings.rest_bearer_file),
         ("rest-basic-file", &settings.rest_basic_file),
+        ("storage-ca", &settings.storage_ca),
     ] {
         if let Some(why) = file.as_deref().and_then(unreadable_file) {
             wrong(resolver, key, why, "name a file that can be read");

@@ -147,7 +147,7 @@ pub(super) fn choice_or_auto<T: Choice>(text: &str) -> Parsed<Option<T>> {
 pub(super) fn claim_mode(text: &str) -> Parsed<Option<ClaimMode>> {
     if text.eq_ignore_ascii_case("legacy") {
         return Err(Problem::new(
-            "LEGACY leaves open who may delete the restore point, and Flink 2 does not have it",
+            "LEGACY leaves open who may delete the restore point, and Flink has deprecated it",
             "use `claim` or `no-claim`",
         ));
     }

@@ -178,9 +178,11 @@ settings! {
         gcs_endpoint: Option<Url> { "gcs-endpoint", "URL" => parse::some_http_url }
         /// Server to use instead of Microsoft's; an emulator's ends with the account.
         azure_endpoint: Option<Url> { "azure-endpoint", "URL" => parse::some_http_url }
+        /// Certificate authorities to trust beside the system's, as PEM.
+        storage_ca: Option<PathBuf> { "storage-ca", "FILE" => parse::some_path }
         /// How long one operation on a storage may take.
         storage_timeout: Duration { "storage-timeout", "TIME", default "10s" => |text| parse::duration(text, Duration::from_millis(1), parse::HOUR) }
-        /// Allows endpoints without TLS (`http:`).
+        /// Allows `http:`, and so requests in the clear, in the three endpoints above.
         storage_allow_http: bool { "storage-allow-http", "true|false", default "false", alone "true" => parse::boolean }
     }
     "Logs": {

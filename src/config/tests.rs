@@ -87,7 +87,7 @@ fn in_force(loaded: &Loaded, key: &str) -> (String, &'static str) {
     let all = loaded.effective();
     let it = all.iter().find(|it| it.spec.key == key).expect("a setting");
     let value = match &it.value {
-        Value::Null => it.spec.default.unwrap_or("-").to_owned(),
+        Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
@@ -118,8 +118,7 @@ fn every_setting_is_taken_from_the_flag_then_the_environment_then_the_file_then_
         let with = |more: &[&str], env: Env<'_>| {
             let mut flags: Vec<&str> = companions.iter().map(String::as_str).collect();
             flags.extend(more);
-            let loaded =
-                load_from(&flags, env).unwrap_or_else(|error| panic!("{}: {error}", spec.key));
+            let loaded = load_from(&flags, env).expect(spec.key);
             in_force(&loaded, spec.key)
         };
         let config = ("DREY_CONFIG", file.path.as_str());
@@ -510,6 +509,25 @@ fn variables_that_kubernetes_sets_for_a_service_are_not_mistaken_for_settings() 
     ] {
         assert_eq!(errors(&[], &[(bad, "1")]).len(), 1, "{bad}");
     }
+}
+
+#[test]
+fn storage_gets_its_endpoints_without_a_slash_at_the_end() {
+    let flags = [
+        "--s3-endpoint=https://s3.example",
+        "--s3-path-style",
+        "--azure-endpoint=https://az.example/account",
+        "--storage-timeout=3s",
+    ];
+    let storage = settings(&flags, &[]).storage();
+    assert_eq!(storage.s3.endpoint.as_deref(), Some("https://s3.example"));
+    assert_eq!(storage.s3.path_style, Some(true));
+    assert_eq!(
+        storage.azure.endpoint.as_deref(),
+        Some("https://az.example/account")
+    );
+    assert_eq!(storage.gcs.endpoint, None);
+    assert_eq!(storage.timeout, Some(Duration::from_secs(3)));
 }
 
 #[test]
