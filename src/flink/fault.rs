@@ -221,9 +221,7 @@ fn chain(trace: &str) -> Vec<String> {
         let line = line
             .strip_prefix("Caused by: <Exception on server side:")
             .map_or(line, |_| "Caused by: ");
-        if line.trim().is_empty() || line.starts_with("End of exception on server side>") {
-            in_message = false;
-        } else if is_frame(line) {
+        if is_frame(line) {
             in_message = false;
         } else if let Some(cause) = line.strip_prefix("Caused by: ") {
             causes.push(cause.trim().to_owned());
@@ -242,11 +240,15 @@ fn chain(trace: &str) -> Vec<String> {
         .collect()
 }
 
-/// Frames, "... 37 more", suppressed exceptions, and the "at [Source: …" that Jackson puts into its messages.
+/// Frames, "... 37 more", suppressed exceptions, the "at [Source: …" that Jackson puts into its messages, and what stands
+/// around an exception.
 fn is_frame(line: &str) -> bool {
     let text = line.trim_start();
-    text.len() < line.len()
-        && (text.starts_with("at ") || text.starts_with("... ") || line.starts_with('\t'))
+    let indented = text.len() < line.len();
+    text.is_empty()
+        || text.starts_with("End of exception on server side>")
+        || indented
+            && (text.starts_with("at ") || text.starts_with("... ") || line.starts_with('\t'))
 }
 
 /// The path in `StopWithSavepointStoppingException`, whose wording is the same from Flink 1.15 to 2.3.
@@ -330,132 +332,134 @@ mod tests {
         judge_errors(&errors)
     }
 
+    /// Each recorded failure, its class and how its root cause begins.
+    const RECORDED: &[(&str, FailureClass, &str)] = &[
+        (
+            "aborted-by-stop",
+            AnotherInProgress,
+            "CheckpointException: Checkpoint Coordinator is suspending.",
+        ),
+        (
+            "bad-request",
+            Other,
+            "InvalidFormatException: Cannot deserialize value of type",
+        ),
+        (
+            "batch",
+            NotSupported,
+            "CheckpointException: Blocking output edge exists in running tasks.",
+        ),
+        (
+            "batch-stop",
+            NotSupported,
+            "CheckpointException: Blocking output edge exists in running tasks.",
+        ),
+        (
+            "cancel-finished",
+            JobGone,
+            "Job cancellation failed because the job has already reached another terminal",
+        ),
+        (
+            "cancel-unknown",
+            JobGone,
+            "FlinkJobNotFoundException: Could not find Flink job (00000000000000000000000",
+        ),
+        (
+            "checkpoint-config-batch",
+            NotSupported,
+            "Checkpointing is not enabled for this job (",
+        ),
+        (
+            "checkpoints-batch",
+            NotSupported,
+            "Checkpointing has not been enabled.",
+        ),
+        (
+            "declined",
+            CheckpointFailure,
+            "IOException: snapshot refused by the example",
+        ),
+        (
+            "deploying",
+            NotAllTasksRunning,
+            "CheckpointException: Checkpoint triggering task Source: Sequence",
+        ),
+        (
+            "deploying-stop",
+            NotAllTasksRunning,
+            "CheckpointException: Checkpoint triggering task Source: Seq",
+        ),
+        (
+            "expired",
+            CheckpointFailure,
+            "CheckpointException: Checkpoint expired before completing.",
+        ),
+        (
+            "no-directory",
+            NoSavepointDirectory,
+            "Config key [execution.checkpointing.savepoint-dir] is not set.",
+        ),
+        (
+            "no-directory-stop",
+            NoSavepointDirectory,
+            "Config key [execution.checkpointing.savepoint-dir] is not",
+        ),
+        (
+            "savepoint-finished",
+            JobGone,
+            "FlinkJobNotFoundException: Could not find Flink job (",
+        ),
+        (
+            "stop-commit-failed",
+            StoppedAfterSavepoint,
+            "StopWithSavepointStoppingException: A savepoint has been",
+        ),
+        (
+            "stop-finished",
+            JobGone,
+            "FlinkJobNotFoundException: Could not find Flink job (",
+        ),
+        (
+            "stop-unwritable",
+            StorageUnwritable,
+            "IOException: Failed to create savepoint directory at file:/proc/",
+        ),
+        (
+            "unknown-job",
+            JobGone,
+            "FlinkJobNotFoundException: Could not find Flink job (00000000000000000000000",
+        ),
+        (
+            "unknown-job-checkpoints",
+            JobGone,
+            "FlinkJobNotFoundException: Could not find Flink job (0000000000",
+        ),
+        (
+            "unknown-path",
+            Other,
+            "Unable to load requested file /jobz.",
+        ),
+        (
+            "unknown-scheme",
+            StorageUnwritable,
+            "UnsupportedFileSystemSchemeException: Could not find a file syst",
+        ),
+        (
+            "unknown-trigger",
+            Other,
+            "There is no savepoint operation with triggerId=00000000000000000000000000000001",
+        ),
+        (
+            "unwritable",
+            StorageUnwritable,
+            "IOException: Failed to create savepoint directory at file:/proc/nope/",
+        ),
+    ];
+
     #[test]
     fn every_recorded_failure_has_its_class_and_its_root_cause_in_one_line() {
-        let cases = [
-            (
-                "aborted-by-stop",
-                AnotherInProgress,
-                "CheckpointException: Checkpoint Coordinator is suspending.",
-            ),
-            (
-                "bad-request",
-                Other,
-                "InvalidFormatException: Cannot deserialize value of type",
-            ),
-            (
-                "batch",
-                NotSupported,
-                "CheckpointException: Blocking output edge exists in running tasks.",
-            ),
-            (
-                "batch-stop",
-                NotSupported,
-                "CheckpointException: Blocking output edge exists in running tasks.",
-            ),
-            (
-                "cancel-finished",
-                JobGone,
-                "Job cancellation failed because the job has already reached another terminal",
-            ),
-            (
-                "cancel-unknown",
-                JobGone,
-                "FlinkJobNotFoundException: Could not find Flink job (00000000000000000000000",
-            ),
-            (
-                "checkpoint-config-batch",
-                NotSupported,
-                "Checkpointing is not enabled for this job (",
-            ),
-            (
-                "checkpoints-batch",
-                NotSupported,
-                "Checkpointing has not been enabled.",
-            ),
-            (
-                "declined",
-                CheckpointFailure,
-                "IOException: snapshot refused by the example",
-            ),
-            (
-                "deploying",
-                NotAllTasksRunning,
-                "CheckpointException: Checkpoint triggering task Source: Sequence",
-            ),
-            (
-                "deploying-stop",
-                NotAllTasksRunning,
-                "CheckpointException: Checkpoint triggering task Source: Seq",
-            ),
-            (
-                "expired",
-                CheckpointFailure,
-                "CheckpointException: Checkpoint expired before completing.",
-            ),
-            (
-                "no-directory",
-                NoSavepointDirectory,
-                "Config key [execution.checkpointing.savepoint-dir] is not set.",
-            ),
-            (
-                "no-directory-stop",
-                NoSavepointDirectory,
-                "Config key [execution.checkpointing.savepoint-dir] is not",
-            ),
-            (
-                "savepoint-finished",
-                JobGone,
-                "FlinkJobNotFoundException: Could not find Flink job (",
-            ),
-            (
-                "stop-commit-failed",
-                StoppedAfterSavepoint,
-                "StopWithSavepointStoppingException: A savepoint has been",
-            ),
-            (
-                "stop-finished",
-                JobGone,
-                "FlinkJobNotFoundException: Could not find Flink job (",
-            ),
-            (
-                "stop-unwritable",
-                StorageUnwritable,
-                "IOException: Failed to create savepoint directory at file:/proc/",
-            ),
-            (
-                "unknown-job",
-                JobGone,
-                "FlinkJobNotFoundException: Could not find Flink job (00000000000000000000000",
-            ),
-            (
-                "unknown-job-checkpoints",
-                JobGone,
-                "FlinkJobNotFoundException: Could not find Flink job (0000000000",
-            ),
-            (
-                "unknown-path",
-                Other,
-                "Unable to load requested file /jobz.",
-            ),
-            (
-                "unknown-scheme",
-                StorageUnwritable,
-                "UnsupportedFileSystemSchemeException: Could not find a file syst",
-            ),
-            (
-                "unknown-trigger",
-                Other,
-                "There is no savepoint operation with triggerId=00000000000000000000000000000001",
-            ),
-            (
-                "unwritable",
-                StorageUnwritable,
-                "IOException: Failed to create savepoint directory at file:/proc/nope/",
-            ),
-        ];
         for version in ["1.20.5", "2.3.0"] {
-            for (name, class, root) in cases {
+            for &(name, class, root) in RECORDED {
                 let cause = recorded(version, name);
                 assert_eq!(cause.class, class, "{version} {name}: {cause}");
                 assert!(cause.root.starts_with(root), "{version} {name}: {cause}");

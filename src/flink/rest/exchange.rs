@@ -3,6 +3,7 @@
 use super::error::RestError;
 use super::{Auth, RestSettings};
 use crate::flink::tls;
+use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
@@ -281,30 +282,11 @@ fn credentials(call: &Call, auth: &Auth) -> Result<HeaderValue, RestError> {
     }
     let value = match auth {
         Auth::Bearer(_) => format!("Bearer {secret}"),
-        Auth::Basic(_) => format!("Basic {}", base64(secret.as_bytes())),
+        Auth::Basic(_) => format!("Basic {}", BASE64_STANDARD.encode(secret)),
     };
     let mut value = HeaderValue::try_from(value).map_err(|_| invalid())?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-/// Standard Base64 with padding (RFC 4648).
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let byte = |at: usize| u32::from(chunk.get(at).copied().unwrap_or(0));
-        let group = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for digit in 0..4 {
-            let index = (group >> (18 - 6 * digit)) & 0x3f;
-            text.push(if digit > chunk.len() {
-                '='
-            } else {
-                char::from(DIGITS[index as usize])
-            });
-        }
-    }
-    text
 }
 
 fn check_url(url: &Url) -> Result<(String, u16), RestError> {
