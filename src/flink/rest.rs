@@ -332,7 +332,8 @@ fn refusal(call: &Call, answer: &Answer) -> RestError {
     let errors = serde_json::from_slice::<Errors>(&answer.body);
     let transient = matches!(
         answer.status,
-        StatusCode::SERVICE_UNAVAILABLE
+        StatusCode::REQUEST_TIMEOUT
+            | StatusCode::SERVICE_UNAVAILABLE
             | StatusCode::BAD_GATEWAY
             | StatusCode::GATEWAY_TIMEOUT
             | StatusCode::TOO_MANY_REQUESTS
