@@ -212,7 +212,7 @@ const TITLES: [&str; 9] = [
     "OPERATOR STATE",
     "KEYED STATE",
     "IN FLIGHT",
-    "KEYED BY",
+    "KEYED FORMAT",
 ];
 const TO_THE_RIGHT: std::ops::RangeInclusive<usize> = 2..=7;
 
@@ -351,4 +351,106 @@ fn human(bytes: u64) -> String {
         unit += 1;
     }
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fixture(name: &str) -> Vec<u8> {
+        let path = format!(
+            "{}/tests/fixtures/metadata/{name}",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        std::fs::read(path).expect("the fixtures are in the repository")
+    }
+
+    fn shown(name: &str, style: Style) -> String {
+        run(&fixture(name), "s3://bucket/savepoint-1/_metadata", style).expect("a good file")
+    }
+
+    #[test]
+    fn a_native_savepoint_reads_well() {
+        let expected = "\
+Location      s3://bucket/savepoint-1/_metadata
+Kind          savepoint, native format
+Checkpoint id 9
+Format        6 (Flink 2.1 to 2.3)
+State         220.6 KiB: 220.6 KiB in files, 16 B in _metadata (2.7 KiB)
+Files         23: 23 in the same directory
+
+OPERATOR                          NAME                       PARALLELISM  MAX  SUBTASKS  OPERATOR STATE  KEYED STATE  KEYED FORMAT
+ca88eee0095684d687a1b6495617f957  numbers (Source: Numbers)            2    8         2           546 B            -  -
+0da08f51eaa85fc298e176a139b3649a  counter (Counter)                    2    8         2           978 B            -  -
+e7beec23fd9f6ed5e1b8395129d43728  keyed (Keyed)                        2    8         2               -    219.1 KiB  incremental
+d06859e95f2429b15bd2ed357b9dc91d  Sink: Print                          2    8         -               -            -  -
+60fbb6e4a68906bda95e671db594b60a  Nothing                              2    8         -               -            -  -
+";
+        assert_eq!(shown("v6-savepoint-native", Style::Table), expected);
+    }
+
+    #[test]
+    fn an_old_checkpoint_shows_ids_in_place_of_names() {
+        let text = shown("v3-checkpoint-incremental", Style::Table);
+        assert!(
+            text.contains("Kind          not recorded in format 3\n"),
+            "{text}"
+        );
+        assert!(
+            !text.contains("NAME") && !text.contains("IN FLIGHT"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn json_has_exact_bytes() {
+        let json: serde_json::Value =
+            serde_json::from_str(&shown("v6-every-handle", Style::Json)).expect("JSON");
+        assert_eq!(json["location"], "s3://bucket/savepoint-1/_metadata");
+        assert_eq!(
+            (&json["version"], &json["checkpoint_id"]),
+            (&6.into(), &42.into())
+        );
+        assert_eq!(
+            json["state_size"],
+            serde_json::json!({"total": 4438, "inline": 41, "in_files": 4397})
+        );
+        assert_eq!(json["files"][1]["relative"], "r");
+        assert_eq!(json["properties"]["format"], "NATIVE");
+        assert_eq!(
+            json["operators"][0]["keyed_state_kinds"][1],
+            "canonical-savepoint"
+        );
+    }
+
+    #[test]
+    fn a_refused_file_says_why() {
+        let bytes = fixture("v4-savepoint-native");
+        let error = run(&bytes[..1000], "here", Style::Table).expect_err("it is cut");
+        assert!(
+            error
+                .to_string()
+                .starts_with("truncated _metadata: the file ends at byte 1000"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn names_cannot_reach_the_terminal_raw() {
+        assert_eq!(printable("a\x1b[31mb\n"), "a\u{fffd}[31mb\u{fffd}");
+    }
+
+    #[test]
+    fn sizes_are_rounded_down_to_a_tenth() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1_048_575, "1023.9 KiB"),
+            (1_048_576, "1.0 MiB"),
+            (u64::MAX, "15.9 EiB"),
+        ] {
+            assert_eq!(human(bytes), text);
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Parses Flink's `_metadata`, the file that makes a directory a savepoint or a checkpoint.
 //!
-//! Promises: bytes that are accepted are complete to the last one and would be accepted by Flink's own reader; bytes that
+//! Promises: bytes that are accepted are complete to the last one and have passed the checks of Flink's own reader (of the
+//! Java-serialized properties at the end only the structure is checked, of paths only the encoding); bytes that
 //! are refused come with the offset and with what was being read. Time and memory are linear in the length of the file,
 //! whatever it contains, and inline state is not copied. No I/O: whether the files that are referred to exist is for the
 //! caller to look up, see [`Metadata::files`].
@@ -15,6 +16,8 @@ mod keyed;
 mod model;
 mod operators;
 mod reader;
+#[cfg(test)]
+mod tests;
 
 use files::Files;
 use reader::Reader;

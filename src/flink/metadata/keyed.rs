@@ -14,6 +14,9 @@ const KEY_GROUPS_V2: u8 = 12;
 const CHANGELOG_FILE_INCREMENT_V2: u8 = 13;
 const CHANGELOG_V2: u8 = 14;
 
+/// The key group of a change that concerns no key (`StateChange.META_KEY_GROUP`).
+const METADATA_CHANGE: i32 = -1;
+
 /// Keyed state of one subtask.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct KeyedState {
@@ -84,11 +87,10 @@ impl Handles<'_, '_> {
         self.reader.i64("the checkpoint id of incremental state")?;
         self.reader.utf("the state backend id")?;
         self.key_group_range()?;
-        let written = match tag {
-            INCREMENTAL_KEY_GROUPS_V2 => {
-                u64::try_from(self.reader.i64("the checkpointed size")?).ok()
-            }
-            _ => None,
+        let written = if tag == INCREMENTAL_KEY_GROUPS_V2 {
+            self.written_size()?
+        } else {
+            None
         };
         let mut size = self
             .present(
@@ -117,6 +119,17 @@ impl Handles<'_, '_> {
             size,
             checkpointed: written.unwrap_or(size.total()),
         })
+    }
+
+    /// The bytes that this checkpoint itself wrote; Flink's -1 for unknown becomes none.
+    fn written_size(&mut self) -> Result<Option<u64>, MetadataError> {
+        let reading = "the checkpointed size";
+        match self.reader.i64(reading)? {
+            -1 => Ok(None),
+            size => u64::try_from(size)
+                .map(Some)
+                .map_err(|_| self.reader.corrupt(8, reading, size)),
+        }
     }
 
     fn changelog(&mut self, tag: u8) -> Result<KeyedState, MetadataError> {
@@ -148,10 +161,17 @@ impl Handles<'_, '_> {
     fn changelog_in_memory(&mut self) -> Result<KeyedState, MetadataError> {
         self.key_group_range()?;
         self.reader
-            .skip_longs(2, "the sequence numbers of a changelog")?;
+            .size("the first sequence number of a changelog")?;
+        self.reader
+            .size("the last sequence number of a changelog")?;
         let mut bytes = 0_u64;
         for _ in 0..self.reader.count("the number of changes")? {
-            self.reader.i32("the key group of a change")?;
+            let group = self.reader.i32("the key group of a change")?;
+            if group < METADATA_CHANGE {
+                return Err(self
+                    .reader
+                    .corrupt(4, "the key group of a change", i64::from(group)));
+            }
             let length = self.reader.count("the length of a change")?;
             bytes = bytes.saturating_add(self.reader.take(length, "a change")?.len() as u64);
         }

@@ -2,7 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-use serde::Serialize;
+use serde::ser::SerializeStruct as _;
+use serde::{Serialize, Serializer};
 
 /// The beginning of a `_metadata` file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -79,7 +80,8 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// The state of all subtasks in bytes: what Flink's REST API calls `state_size`.
+    /// The state of all subtasks in bytes: what Flink's REST API calls `state_size`. (Up to 1.14 it calls so what an
+    /// incremental checkpoint wrote itself, which format 3 does not record.)
     pub fn subtask_state_size(&self) -> u64 {
         let coordinators = self
             .operators
@@ -208,12 +210,23 @@ pub enum KeyedStateKind {
 }
 
 /// Bytes of state, by where they are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StateSize {
     /// Bytes inside `_metadata` itself.
     pub inline: u64,
     /// Bytes in other files. A file that several handles share counts for each as far as it uses it.
     pub in_files: u64,
+}
+
+impl Serialize for StateSize {
+    /// Both parts and their total.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut size = serializer.serialize_struct("StateSize", 3)?;
+        size.serialize_field("total", &self.total())?;
+        size.serialize_field("inline", &self.inline)?;
+        size.serialize_field("in_files", &self.in_files)?;
+        size.end()
+    }
 }
 
 impl StateSize {

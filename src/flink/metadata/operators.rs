@@ -1,5 +1,7 @@
 //! Reads the state of one operator (`deserializeOperatorState` of Flink's serializers of formats 2 to 6).
 
+use std::collections::HashSet;
+
 use super::files::Files;
 use super::handles::{Channel, ChannelFormat, Handles};
 use super::keyed::KeyedState;
@@ -8,6 +10,9 @@ use super::{FormatVersion, MetadataError, Operator, StateSize, Subtasks};
 
 /// The number of subtasks of an operator that has finished as a whole.
 const FULLY_FINISHED: i32 = -1;
+
+/// Flink's limit of parallelism and max parallelism (`KeyGroupRangeAssignment.UPPER_BOUND_MAX_PARALLELISM`).
+const MAX_PARALLELISM: u32 = 1 << 15;
 
 /// One operator, and how many bytes this snapshot wrote for it.
 pub(super) fn read_operator(
@@ -27,7 +32,21 @@ pub(super) fn read_operator(
     match count {
         None => operator.subtasks.finished = operator.parallelism as usize,
         Some(count) => {
+            let mut seen = HashSet::new();
             for _ in 0..count {
+                let (index, finished) =
+                    subtask_index(handles.reader, version, operator.parallelism)?;
+                if !seen.insert(index) {
+                    return Err(handles.reader.corrupt(
+                        4,
+                        "a second subtask of the same index",
+                        i64::from(index),
+                    ));
+                }
+                if finished {
+                    operator.subtasks.finished += 1;
+                    continue;
+                }
                 let written = subtask(&mut handles, version, &mut operator)?;
                 checkpointed = checkpointed.saturating_add(written);
             }
@@ -48,21 +67,18 @@ fn head(reader: &mut Reader<'_>, version: FormatVersion) -> Result<Operator, Met
     }
     let id = reader.take(16, "the id of an operator")?;
     let id = id.iter().map(|byte| format!("{byte:02x}")).collect();
-    let parallelism = reader.count("the parallelism of an operator")?;
-    let max_parallelism = reader.count("the max parallelism of an operator")?;
+    let parallelism = parallelism(reader, "the parallelism of an operator")?;
+    let reading = "the max parallelism of an operator";
+    let max_parallelism = self::parallelism(reader, reading)?;
     if parallelism > max_parallelism {
-        return Err(reader.corrupt(
-            8,
-            "a parallelism above the max parallelism of an operator",
-            parallelism as i64,
-        ));
+        return Err(reader.corrupt(4, reading, i64::from(max_parallelism)));
     }
     Ok(Operator {
         id,
         name,
         uid,
-        parallelism: parallelism as u32,
-        max_parallelism: max_parallelism as u32,
+        parallelism,
+        max_parallelism,
         subtasks: Subtasks::default(),
         coordinator_state: None,
         managed_operator_state: StateSize::default(),
@@ -74,6 +90,14 @@ fn head(reader: &mut Reader<'_>, version: FormatVersion) -> Result<Operator, Met
         keyed_state_kinds: Vec::new(),
         state_size: StateSize::default(),
     })
+}
+
+fn parallelism(reader: &mut Reader<'_>, reading: &'static str) -> Result<u32, MetadataError> {
+    let value = reader.i32(reading)?;
+    match u32::try_from(value) {
+        Ok(some @ 1..=MAX_PARALLELISM) => Ok(some),
+        _ => Err(reader.corrupt(4, reading, i64::from(value))),
+    }
 }
 
 /// How many subtasks follow; none for an operator that has finished as a whole, which has no coordinator state either.
@@ -98,32 +122,25 @@ fn subtask_count(
     }
 }
 
-/// Reads one subtask into the operator; returns the bytes that this snapshot wrote for it.
-fn subtask(
-    handles: &mut Handles<'_, '_>,
+/// The index of the next subtask, and whether that subtask had finished.
+fn subtask_index(
+    reader: &mut Reader<'_>,
     version: FormatVersion,
-    operator: &mut Operator,
-) -> Result<u64, MetadataError> {
+    parallelism: u32,
+) -> Result<(u32, bool), MetadataError> {
     let reading = "the index of a subtask";
-    let index = handles.reader.i32(reading)?;
+    let written = reader.i32(reading)?;
     // A finished subtask i is written as -(i + 1), and has no body.
-    let finished = index < 0 && version.has_coordinators();
-    let actual = if finished {
-        -(i64::from(index) + 1)
+    let finished = written < 0 && version.has_coordinators();
+    let index = if finished {
+        -(i64::from(written) + 1)
     } else {
-        i64::from(index)
+        i64::from(written)
     };
-    if !(0..i64::from(operator.parallelism)).contains(&actual) {
-        return Err(handles.reader.corrupt(4, reading, i64::from(index)));
+    match u32::try_from(index) {
+        Ok(index) if index < parallelism => Ok((index, finished)),
+        _ => Err(reader.corrupt(4, reading, i64::from(written))),
     }
-    if finished {
-        operator.subtasks.finished += 1;
-        return Ok(0);
-    }
-    if !version.has_coordinators() {
-        legacy_fields(handles.reader)?;
-    }
-    subtask_state(handles, version, operator)
 }
 
 /// Format 2 has a duration and a number of states of Flink 1.1, which must be none.
@@ -136,11 +153,15 @@ fn legacy_fields(reader: &mut Reader<'_>) -> Result<(), MetadataError> {
     }
 }
 
-fn subtask_state(
+/// Reads one subtask into the operator; returns the bytes that this snapshot wrote for it.
+fn subtask(
     handles: &mut Handles<'_, '_>,
     version: FormatVersion,
     operator: &mut Operator,
 ) -> Result<u64, MetadataError> {
+    if !version.has_coordinators() {
+        legacy_fields(handles.reader)?;
+    }
     let managed = handles.operator_state("the managed operator state")?;
     let raw = handles.operator_state("the raw operator state")?;
     let keyed = handles.keyed_state("the managed keyed state")?;
