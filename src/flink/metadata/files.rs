@@ -11,6 +11,8 @@ pub(super) enum Scope {
     Exclusive,
     /// Other checkpoints may refer to it as well.
     Shared,
+    /// A file of a changelog: shared, and one byte longer than its handle says, by a flag in front (seen in 1.15 to 2.3).
+    Changelog,
 }
 
 /// The files in the order of their first mention.
@@ -39,8 +41,9 @@ impl Files {
     }
 
     fn add(&mut self, path: FilePath, size: Option<u64>, partial: bool, scope: Scope) {
+        let partial = partial || scope == Scope::Changelog;
         // What lies in the snapshot's own directory is its own, as the copies in a native savepoint are.
-        let shared = scope == Scope::Shared && matches!(path, FilePath::Absolute(_));
+        let shared = scope != Scope::Exclusive && matches!(path, FilePath::Absolute(_));
         if let Some(at) = self.by_path.get(&path) {
             let known = &mut self.files[*at];
             known.size = known.size.max(size);

@@ -192,7 +192,7 @@ impl Handles<'_, '_> {
         let mut place = Stream::Null;
         for _ in 0..self.reader.count("the number of files of a changelog")? {
             self.reader.i64("the offset in a file of a changelog")?;
-            place = self.stream(Scope::Shared, "a file of a changelog")?;
+            place = self.stream(Scope::Changelog, "a file of a changelog")?;
         }
         let size = self.reader.size("the size of a changelog")?;
         let checkpointed = self.reader.size("the checkpointed size of a changelog")?;

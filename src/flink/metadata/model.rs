@@ -249,8 +249,8 @@ pub struct StateFile {
     pub path: FilePath,
     /// Its length in bytes, if Flink knew it.
     pub size: Option<u64>,
-    /// Whether only a part of the file is referred to (merged files, since 1.20): then `size` is where the last part
-    /// ends, and the file may be longer.
+    /// Whether the file may be longer than `size`: only parts of a merged file are referred to (since 1.20), and
+    /// changelog files are a byte longer than Flink says. Otherwise `size` is exact.
     pub partial: bool,
     /// Whether other checkpoints may refer to it as well.
     pub shared: bool,

@@ -107,7 +107,7 @@ fn every_handle_that_flink_can_write_is_counted_as_flink_counts_it() {
             file(absolute("s3://bucket/shared/f"), 1000, !partial, shared),
             file(FilePath::Relative("r".to_owned()), 300, !partial, !shared),
             file(absolute("s3://bucket/shared/merged"), 150, partial, shared),
-            file(absolute("s3://bucket/shared/g"), 2000, !partial, shared),
+            file(absolute("s3://bucket/shared/g"), 2000, partial, shared),
             file(absolute("s3://bucket/taskowned/m2"), 7, partial, !shared),
         ]
     );
