@@ -12,9 +12,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, kill_process_group, pidfd_open, wait,
-};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process_group, pidfd_open, wait};
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
@@ -76,15 +74,6 @@ impl Identity {
             .trim()
             .to_owned();
         Ok(Self { pid, started, boot })
-    }
-}
-
-impl Identity {
-    /// Its process group is called after it.
-    #[must_use]
-    pub fn leads_its_group(&self) -> bool {
-        let pid = Pid::from_raw(self.pid);
-        pid.is_some() && rustix::process::getpgid(pid).ok() == pid
     }
 }
 

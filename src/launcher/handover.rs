@@ -72,10 +72,20 @@ fn find(run: &RunId) -> Option<Identity> {
     };
     let processes = fs::read_dir("/proc").ok()?.flatten();
     let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.find_map(|pid| {
-        let identity = Identity::of(pid).ok()?;
-        (identity.leads_its_group() && carries(pid)).then_some(identity)
-    })
+    // Children of Flink carry the run id as well: Flink itself is the one after which their process group is called.
+    let leads = |pid: i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let group: i32 = stat
+            .rsplit_once(')')?
+            .1
+            .split_whitespace()
+            .nth(2)?
+            .parse()
+            .ok()?;
+        Some(group == pid)
+    };
+    let pid = pids.find(|pid| leads(*pid) == Some(true) && carries(*pid))?;
+    Identity::of(pid).ok()
 }
 
 fn file(state_dir: &Path) -> PathBuf {
