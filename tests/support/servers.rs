@@ -41,7 +41,7 @@ impl Server {
         let dir = TempDir::new().unwrap();
         std::fs::create_dir_all(dir.path().join("data").join(bucket)).unwrap();
         let port = free_port();
-        let mut command = Command::new(installed("bin/versitygw", "s3"));
+        let mut command = Command::new(installed("s3", "VERSITYGW", "versitygw", "versitygw"));
         command.args([
             "--port",
             &format!("127.0.0.1:{port}"),
@@ -63,7 +63,12 @@ impl Server {
         let dir = TempDir::new().unwrap();
         let port = free_port();
         let url = format!("127.0.0.1:{port}");
-        let mut command = Command::new(installed("bin/fake-gcs-server", "gcs"));
+        let mut command = Command::new(installed(
+            "gcs",
+            "FAKE_GCS_SERVER",
+            "fake-gcs-server",
+            "fake-gcs-server",
+        ));
         command.args([
             "-scheme",
             "http",
@@ -97,8 +102,10 @@ impl Server {
         let dir = TempDir::new().unwrap();
         let port = free_port();
         let mut command = Command::new(installed(
-            "azurite/node_modules/.bin/azurite-blob",
             "azurite",
+            "AZURITE",
+            "azurite",
+            "node_modules/.bin/azurite-blob",
         ));
         command.args([
             "--blobHost",
@@ -188,19 +195,25 @@ pub fn free_port() -> u16 {
         .port()
 }
 
-/// Where `tests/setup.sh PART` puts what it downloads.
-fn installed(file: &str, part: &str) -> PathBuf {
-    let cache = std::env::var_os("DREY_CACHE")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| {
-            Path::new(&std::env::var_os("HOME").expect("HOME or DREY_CACHE is set"))
-                .join(".cache/drey")
-        });
-    let path = cache.join(file);
+/// What `tests/setup.sh PART` brings, in the version that tests/versions.env names as `pin`.
+fn installed(part: &str, pin: &str, dir: &str, file: &str) -> PathBuf {
+    let env = |name| std::env::var_os(name).map(PathBuf::from);
+    let cache = env("DREY_CACHE")
+        .or_else(|| Some(env("XDG_CACHE_HOME")?.join("drey")))
+        .or_else(|| Some(env("HOME")?.join(".cache/drey")))
+        .expect("HOME or DREY_CACHE is set");
+    let versions = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/versions.env");
+    let versions = std::fs::read_to_string(versions).unwrap();
+    let version = |line: &str| line.strip_prefix(&format!("{pin}=")).map(str::to_owned);
+    let version = versions.lines().find_map(version);
+    let path = cache
+        .join(dir)
+        .join(version.expect("pinned in versions.env"))
+        .join(file);
+    let shown = path.display();
     assert!(
         path.exists(),
-        "{} is missing; run `tests/setup.sh {part}`",
-        path.display()
+        "{shown} is missing; run `tests/setup.sh {part}`"
     );
     path
 }

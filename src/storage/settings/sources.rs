@@ -1,6 +1,7 @@
 //! Settings from the environment and from Flink's own configuration.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 
 use object_store::aws::AmazonS3ConfigKey;
 use object_store::azure::AzureConfigKey;
@@ -16,13 +17,21 @@ impl StorageSettings {
     /// # Example
     /// ```
     /// # use drey::storage::StorageSettings;
-    /// let settings = StorageSettings::from_env(std::env::vars());
+    /// let settings = StorageSettings::from_env(std::env::vars_os());
     /// ```
-    pub fn from_env(variables: impl IntoIterator<Item = (String, String)>) -> Self {
+    ///
+    /// Variables that are not UTF-8 are ignored; `std::env::vars` would panic at the first of them.
+    pub fn from_env<N: Into<OsString>, V: Into<OsString>>(
+        variables: impl IntoIterator<Item = (N, V)>,
+    ) -> Self {
+        let text = |(name, value): (N, V)| {
+            let (name, value) = (name.into().into_string(), value.into().into_string());
+            Some((name.ok()?.to_ascii_lowercase(), value.ok()?))
+        };
         let mut vars: BTreeMap<String, String> = variables
             .into_iter()
+            .filter_map(text)
             .filter(|(_, value)| !value.is_empty())
-            .map(|(k, v)| (k.to_ascii_lowercase(), v))
             .collect();
         Self {
             s3: s3_from_env(&mut vars),

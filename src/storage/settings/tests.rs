@@ -154,6 +154,19 @@ fn environment_keeps_identities_and_leaves_unknown_variables() {
 }
 
 #[test]
+fn variables_that_are_not_text_are_ignored() {
+    use std::os::unix::ffi::OsStringExt;
+    let odd = std::ffi::OsString::from_vec(vec![0xff]);
+    let found = StorageSettings::from_env([
+        ("AWS_ENDPOINT_URL".into(), odd.clone()),
+        (odd, "x".into()),
+        ("AWS_REGION".into(), "r".into()),
+    ] as [(std::ffi::OsString, std::ffi::OsString); 3]);
+    assert_eq!(found.s3.endpoint, None);
+    assert_eq!(found.s3.region.as_deref(), Some("r"));
+}
+
+#[test]
 fn azure_key_of_a_named_account_is_not_sent_to_another() {
     let named = env(&[
         ("AZURE_STORAGE_ACCOUNT_NAME", "one"),
