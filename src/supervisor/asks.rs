@@ -28,6 +28,13 @@ impl Supervisor {
         pid: i32,
         adopted: bool,
     ) -> Reply {
+        let known = self
+            .cluster
+            .as_ref()
+            .is_some_and(|cluster| cluster.run == run);
+        if known && self.pid == Some(pid) {
+            return Reply::Done;
+        }
         let cluster = match Cluster::new(&self.settings, flink, run) {
             Ok(cluster) => cluster,
             Err(error) => return Reply::Failed { error, code: 64 },
