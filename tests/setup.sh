@@ -5,8 +5,9 @@
 #
 #   tools             a JDK, Python with pip, make, gcc, curl, git and Rust, where they are missing (needs root then)
 #   java FLINK        a Java for that version of Flink            prints its JAVA_HOME
-#   flink FLINK       a complete Flink home                       prints the home
-#   job FLINK         the example job compiled for it             prints the jar
+#   flink FLINK       a complete Flink home                       prints the home, for reading only
+#   job FLINK         the example job compiled for it, in usrlib/ prints the jar, which is HERE/usrlib/example-job.jar;
+#                     beside a lib/ of links to Flink's own       HERE/lib is a FLINK_LIB_DIR
 #   s3                versitygw, an S3 server                     prints the binary
 #   s3-plugin FLINK   flink-s3-fs-hadoop for that Flink           prints the jar
 #   gcs               fake-gcs-server                             prints the binary
@@ -185,23 +186,26 @@ package_dir() {
 
 # --- the example job -------------------------------------------------------------------------------------------------
 
-# The path has a hash of the sources, so that a changed job is compiled again and a running test keeps its own.
+# The path has a hash of the sources and of how they are compiled, so that a changed job is compiled again and a running test keeps its own.
 part_job() {
     local flink=$1 hash
-    hash=$(cat "$HERE"/../images/example-job/src/*.java | sha256sum | cut -c1-12)
+    hash=$({ declare -f make_job && cat "$HERE"/../images/example-job/src/*.java; } | sha256sum | cut -c1-12)
     build "$CACHE/job/$flink/$hash" make_job "$flink"
-    echo "$CACHE/job/$flink/$hash/example-job.jar"
+    echo "$CACHE/job/$flink/$hash/usrlib/example-job.jar"
 }
 
+# Flink looks for usrlib/ beside its lib/, so a lib/ of links makes a cluster with the job out of the shared home:
+# FLINK_LIB_DIR is the lib/ made here. The directory itself cannot be a link, since bin/config.sh searches it with find.
 make_job() {
     local out=$1 home
     home=$(part_flink "$2")
     have javac || die "no javac: run 'tests/setup.sh tools'"
-    mkdir "$out/classes"
+    mkdir "$out/classes" "$out/lib" "$out/usrlib"
+    ln -s "$home"/lib/*.jar "$out/lib/"
     # Java 11 is what the oldest tested Flink runs on.
     quietly javac --release 11 -Xlint:-options -nowarn -d "$out/classes" -cp "$home/lib/*" \
         "$HERE"/../images/example-job/src/*.java
-    quietly jar --create --file "$out/example-job.jar" --main-class io.drey.example.ExampleJob -C "$out/classes" .
+    quietly jar --create --file "$out/usrlib/example-job.jar" --main-class io.drey.example.ExampleJob -C "$out/classes" .
     rm -rf "$out/classes"
 }
 
@@ -232,9 +236,13 @@ make_azurite() {
     quietly npm install --no-audit --no-fund --omit=dev --ignore-scripts --prefix "$1" "azurite@$AZURITE"
 }
 
+# A plugin is loaded apart from Flink's own classes, so the one of a near patch version works: S3_PLUGINS has the
+# versions that Maven Central serves everywhere; other Flink versions are asked for as they are.
 part_s3-plugin() {
-    local version
-    version=$(plugin_version "$1")
+    local version=$1 served
+    for served in $S3_PLUGINS; do
+        [[ ${served%.*} != "${1%.*}" ]] || version=$served
+    done
     build "$CACHE/s3-plugin/$version" make_s3_plugin "$version"
     echo "$CACHE/s3-plugin/$version/flink-s3-fs-hadoop-$version.jar"
 }
@@ -272,7 +280,7 @@ main() {
         default) for version in $FLINK_1 $FLINK_2; do start job "$version"; done ;;
         matrix) for version in $FLINK_MATRIX; do start job "$version"; start java "$version"; done ;;
         -h | --help) usage; exit ;;
-        *) usage >&2; die "no such part: $1" ;;
+        *) echo "setup: error: no such part: $1; see tests/setup.sh --help" >&2; exit 64 ;;
         esac
         shift
     done

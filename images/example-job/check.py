@@ -6,12 +6,11 @@ Usage: check.py OUT_DIR [--json] [--min N] [--count N] [--splits N]
 Reads the part files that are committed, and only these: what FileSink has not committed yet has a name that begins with
 a dot. Each line is `number split subtask key count-of-key`. The verdict is good when
 
-- each split has each of its numbers once and without a gap, from its first to its highest,
-- each key has each count from 1 to its highest once, so the keyed state was never lost or restored twice,
+- each split has each of its numbers once and without a gap, from its first to its highest, and no split is empty,
+- each key has each count from 1 to its highest once: the keyed state was neither lost nor restored twice,
 - there are at least --min events; with --count, exactly the numbers 0 to N-1.
 
-A key's counts are only complete where all splits that feed it are stopped at the same point, as a savepoint or a
-checkpoint does; committed output always is.
+Run it when the job has stopped: while a checkpoint is being committed, one subtask's files are there before another's.
 
 Exits 0 when all is good, 1 when not (stdout says what and in which file), 64 on wrong usage.
 """
@@ -149,12 +148,14 @@ def size_problems(output, count, minimum):
     report = []
     if output.events < minimum:
         report.append(f"only {output.events} events, at least {minimum} were expected")
-    if count is not None:
-        for split in range(min(output.splits_total, count)):
-            have = len(output.splits[split].seen) if split in output.splits else 0
+    for split in range(output.splits_total):
+        have = len(output.splits[split].seen) if split in output.splits else 0
+        if count is not None:
             want = (count - split + output.splits_total - 1) // output.splits_total
             if have != want:
                 report.append(f"split {split} ends after {have} numbers, {want} were expected")
+        elif output.events and not have:
+            report.append(f"split {split} has no numbers")
     return report
 
 
