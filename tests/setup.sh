@@ -8,13 +8,15 @@
 #   flink FLINK       a complete Flink home                       prints the home, for reading only
 #   job FLINK         the example job compiled for it, in usrlib/ prints the jar, which is HERE/usrlib/example-job.jar;
 #                     beside a lib/ of links to Flink's own       HERE/lib is a FLINK_LIB_DIR
+#   java-args FLINK   how to start it, with that job, in a      prints a directory with the argument files jm.args and
+#                     third of the time that bin/*.sh take       tm.args: java @jm.args CLASS --configDir CONF ...
 #   s3                versitygw, an S3 server                     prints the binary
 #   s3-plugin FLINK   flink-s3-fs-hadoop for that Flink           prints the jar
 #   gcs               fake-gcs-server                             prints the binary
 #   azurite           Azurite                                     prints the script that starts its blob service
 #   versions          the pinned versions                         prints tests/versions.env
-#   default           tools, and home and job of FLINK_1 and FLINK_2
-#   matrix            home and job of all versions of FLINK_MATRIX
+#   default           tools, and java-args of FLINK_1 and FLINK_2
+#   matrix            java-args of all versions of FLINK_MATRIX
 #
 # FLINK is a version such as 1.20.5. Parts run in parallel. Stdout has one path per part, in the order asked for;
 # what is being done goes to stderr. Everything is kept in ${DREY_CACHE:-${XDG_CACHE_HOME:-~/.cache}/drey}, appears
@@ -209,6 +211,91 @@ make_job() {
     rm -rf "$out/classes"
 }
 
+# --- quick starts ----------------------------------------------------------------------------------------------------
+
+readonly JM_CLASS=org.apache.flink.container.entrypoint.StandaloneApplicationClusterEntryPoint
+readonly TM_CLASS=org.apache.flink.runtime.taskexecutor.TaskManagerRunner
+
+# Two thirds of the CPU time of a start by bin/*.sh are the scripts' own JVMs, class loading and the optimizing compiler.
+# Java 17 and later get an archive of the loaded classes, which is valid for exactly this class path and Java.
+part_java-args() {
+    local flink=$1 jar java hash
+    jar=$(part_job "$flink")
+    java=$(part_java "$flink")
+    hash=$({
+        echo "$jar" "$HERE"
+        "$java/bin/java" -version 2>&1
+        declare -f make_java_args write_args dump_classes
+        cat "$HERE"/flink/*
+    } | sha256sum | cut -c1-12)
+    build "$CACHE/java-args/$flink/$hash" make_java_args "$flink" "$jar" "$java" "$CACHE/java-args/$flink/$hash"
+    echo "$CACHE/java-args/$flink/$hash"
+}
+
+make_java_args() {
+    local out=$1 flink=$2 jar=$3 java=$4 target=$5
+    cp "$HERE/flink/log4j.properties" "$out/"
+    write_args "$out" "$flink" "$jar" "$target" ""
+    if "$java/bin/java" -XX:ArchiveClassesAtExit="$out/probe.jsa" -version >/dev/null 2>&1; then
+        rm "$out/probe.jsa"
+        dump_classes "$out" "$flink" "$jar" "$java"
+        write_args "$out" "$flink" "$jar" "$target" archive
+    fi
+}
+
+# write_args DIR FLINK JAR HOME [archive]: jm.args and tm.args in DIR, which will be at HOME when they are used.
+write_args() {
+    local out=$1 flink=$2 jar=$3 target=$4 archive=$5 opens process
+    local lib=${jar%/usrlib/*}/lib
+    # What Flink's own default configuration opens for Java 17 (from 1.18 on).
+    opens=$(sed -n 's/^[^-]*\(--add-exports=.*[A-Z]\).*$/\1/p' "$CACHE/flink/$flink"/conf/*.yaml | head -n 1)
+    for process in jm:192m tm:160m; do
+        {
+            printf '%s\n' "-Xmx${process#*:}" -XX:MaxMetaspaceSize=160m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC
+            tr ' ' '\n' <<<"$opens"
+            echo "-Dlog4j.configurationFile=file:$target/log4j.properties"
+            [[ -z $archive ]] || printf '%s\n' "-XX:SharedArchiveFile=$target/${process%:*}.jsa" -Xlog:cds=off
+            echo "-cp"
+            (IFS=: && jars=("$lib"/*.jar) && echo "${jars[*]}")
+        } >"$out/${process%:*}.args"
+    done
+}
+
+# dump_classes DIR FLINK JAR JAVA: runs the example job for a moment; each JVM writes its archive to DIR when it ends.
+dump_classes() {
+    local out=$1 flink=$2 jar=$3 java=$4 tm process
+    export FLINK_LIB_DIR=${jar%/usrlib/*}/lib FLINK_PLUGINS_DIR=$CACHE/flink/$flink/plugins FLINK_CONF_DIR=$out/run
+    mkdir -p "$out/run"
+    {
+        cat "$HERE/flink/base.yaml"
+        echo "rest.port: $(free_port)"
+        echo "jobmanager.rpc.port: $(free_port)"
+        echo "execution.checkpointing.interval: 500ms"
+        echo "execution.checkpointing.dir: file://$out/run/checkpoints"
+        echo "state.checkpoints.dir: file://$out/run/checkpoints"
+        echo "io.tmp.dirs: $out/run"
+    } | tee "$out/run/config.yaml" >"$out/run/flink-conf.yaml"
+    for process in jm tm; do
+        sed "s|^-Dlog4j.*|-Dlog4j.configurationFile=file:$HERE/flink/log4j.properties|" "$out/$process.args" \
+            >"$out/run/$process.args"
+    done
+    "$java/bin/java" -XX:ArchiveClassesAtExit="$out/tm.jsa" "@$out/run/tm.args" $TM_CLASS --configDir "$out/run" \
+        >"$out/run/tm.log" 2>&1 &
+    tm=$!
+    # A bounded job: the JobManager ends by itself.
+    quietly timeout 300 "$java/bin/java" -XX:ArchiveClassesAtExit="$out/jm.jsa" "@$out/run/jm.args" $JM_CLASS \
+        --configDir "$out/run" --job-classname io.drey.example.ExampleJob \
+        --out "$out/run/out" --rate 1000 --count 3000 || { kill $tm; exit 1; }
+    kill $tm
+    wait $tm || true
+    [[ -e $out/jm.jsa && -e $out/tm.jsa ]] || die "no class archive was written for Flink $flink"
+    rm -rf "$out/run"
+}
+
+free_port() {
+    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+
 # --- object stores ---------------------------------------------------------------------------------------------------
 
 part_s3() {
@@ -271,14 +358,14 @@ main() {
     while (($#)); do
         case $1 in
         tools) ;;
-        java | flink | job | s3-plugin)
+        java | flink | job | java-args | s3-plugin)
             [[ ${2:-} =~ ^[0-9]+\.[0-9]+\.[0-9]+$ ]] || die "'$1' needs a Flink version, such as $FLINK_1"
             start "$1" "$2"
             shift
             ;;
         s3 | gcs | azurite | versions) start "$1" ;;
-        default) for version in $FLINK_1 $FLINK_2; do start job "$version"; done ;;
-        matrix) for version in $FLINK_MATRIX; do start job "$version"; start java "$version"; done ;;
+        default) for version in $FLINK_1 $FLINK_2; do start java-args "$version"; done ;;
+        matrix) for version in $FLINK_MATRIX; do start java-args "$version"; done ;;
         -h | --help) usage; exit ;;
         *) echo "setup: error: no such part: $1; see tests/setup.sh --help" >&2; exit 64 ;;
         esac
