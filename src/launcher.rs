@@ -156,10 +156,8 @@ impl Launcher {
 
     fn spawn(&self, prepare: Prepare, order: &StartOrder) -> Result<Running, LaunchError> {
         let directory = self.configuration.write(&self.settings.state_dir, order)?;
-        let mut command = self.command.with(order);
-        command
-            .env("FLINK_CONF_DIR", &directory)
-            .env(handover::RUN_VARIABLE, order.run.as_str());
+        let mut command = self.command.with(order, &directory);
+        command.env(handover::RUN_VARIABLE, order.run.as_str());
         handover::remember(&self.settings.state_dir, &order.run, &prepare)?;
         crate::kill_point("before-spawn");
         let flink = Flink::spawn(&mut command).map_err(|source| LaunchError::Spawn {

@@ -8,6 +8,12 @@ use crate::config::Mode;
 use crate::control::StartOrder;
 use crate::domain::job::JobId;
 
+/// The main class of a standalone JobManager in Application mode.
+const APPLICATION_CLASS: &str = "StandaloneApplicationClusterEntryPoint";
+
+/// The main class of a standalone JobManager in session mode.
+const SESSION_CLASS: &str = "StandaloneSessionClusterEntrypoint";
+
 /// A command that cannot be supervised.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
@@ -32,9 +38,9 @@ pub enum CommandError {
 /// How the JobManager is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// `standalone-job.sh`, or `standalone-job` of the official image.
+    /// `standalone-job.sh`, `standalone-job` of the official image, or the class behind them.
     StandaloneApplication,
-    /// `jobmanager.sh`, or `jobmanager` of the official image.
+    /// `jobmanager.sh`, `jobmanager` of the official image, or the class behind them.
     StandaloneSession,
     /// `kubernetes-jobmanager.sh kubernetes-application`.
     NativeApplication,
@@ -150,17 +156,34 @@ impl Command {
         properties.into_iter()
     }
 
-    /// The command as it is to be executed for `order`: with its arguments, and with its value wherever the command sets
-    /// a key of it by `-D`, since that would win over the file.
+    /// The command as it is to be executed for `order` with the configuration in `directory`: with its arguments, and with
+    /// its value wherever the command sets a key of it by `-D`, since that would win over the file.
     #[must_use]
-    pub fn with(&self, order: &StartOrder) -> process::Command {
+    pub fn with(&self, order: &StartOrder, directory: &Path) -> process::Command {
         let mut args: Vec<OsString> = self.args.iter().map(|arg| overruled(arg, order)).collect();
-        let verb = |arg: &OsString| arg == "start-foreground" || arg == "standalone-job";
+        for at in 1..args.len() {
+            if args[at - 1] == "--configDir" {
+                args[at] = directory.into();
+            }
+        }
+        let class = |arg: &str| {
+            [APPLICATION_CLASS, SESSION_CLASS].contains(&arg.rsplit('.').next().unwrap_or(arg))
+        };
+        let verb = |arg: &OsString| {
+            arg == "start-foreground" || arg == "standalone-job" || arg.to_str().is_some_and(class)
+        };
         let at = args.iter().position(verb).map_or(0, |at| at + 1);
         args.splice(at..at, order.args.iter().map(OsString::from));
         let mut command = process::Command::new(&self.program);
-        command.args(args);
+        command.args(args).env("FLINK_CONF_DIR", directory);
         command
+    }
+
+    /// The configuration directory that it names itself (`--configDir`).
+    #[must_use]
+    pub fn configuration_directory(&self) -> Option<&Path> {
+        let named = self.args.windows(2).find(|pair| pair[0] == "--configDir");
+        named.map(|pair| Path::new(&pair[1]))
     }
 }
 
@@ -197,13 +220,18 @@ fn kind(words: &[OsString], mode: Mode) -> Result<Kind, CommandError> {
     };
     let names: Vec<String> = text.iter().map(name).collect();
     let has = |wanted: &str| names.iter().any(|name| name == wanted);
+    let class = |wanted: &str| {
+        names
+            .iter()
+            .any(|name| name.rsplit('.').next() == Some(wanted))
+    };
     let known = if has("kubernetes-application") {
         Kind::NativeApplication
     } else if has("kubernetes-session") {
         Kind::NativeSession
-    } else if has("standalone-job.sh") || has("standalone-job") {
+    } else if has("standalone-job.sh") || has("standalone-job") || class(APPLICATION_CLASS) {
         Kind::StandaloneApplication
-    } else if has("jobmanager.sh") || has("jobmanager") {
+    } else if has("jobmanager.sh") || has("jobmanager") || class(SESSION_CLASS) {
         Kind::StandaloneSession
     } else {
         match mode {

@@ -106,8 +106,9 @@ impl Configuration {
             None => detect_version(home.as_deref().ok_or_else(missing)?)
                 .map_err(LaunchError::Version)?,
         };
-        let directory = match &settings.flink_conf_dir {
-            Some(directory) => directory.clone(),
+        let named = settings.flink_conf_dir.as_deref();
+        let directory = match command.configuration_directory().or(named) {
+            Some(directory) => directory.to_owned(),
             None => home.ok_or_else(missing)?.join("conf"),
         };
         Ok(Self { directory, version })
@@ -190,7 +191,7 @@ fn replace_directory(from: &Path, to: &Path) -> Result<(), LaunchError> {
     Ok(())
 }
 
-/// `HOME/bin/…` is below Flink's home when there is a `HOME/lib`; a bare name is looked for in PATH.
+/// `HOME/bin/…` is below Flink's home when there is Flink's `HOME/lib`; a bare name is looked for in PATH.
 fn home_of(program: &Path) -> Option<PathBuf> {
     let found = if program.components().count() > 1 {
         program.to_owned()
@@ -198,7 +199,7 @@ fn home_of(program: &Path) -> Option<PathBuf> {
         in_path(program)?
     };
     let home = fs::canonicalize(found).ok()?.parent()?.parent()?.to_owned();
-    home.join("lib").is_dir().then_some(home)
+    detect_version(&home).is_ok().then_some(home)
 }
 
 fn in_path(name: &Path) -> Option<PathBuf> {
