@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use thiserror::Error;
 
 mod dir;
+mod flatten;
 mod legacy;
 mod lines;
 mod scalar;
@@ -213,7 +214,7 @@ impl ConfigFile {
             return Vec::new();
         };
         let found = match &document.root {
-            Some(root) => yaml::flatten(&self.text, root).unwrap_or_default(),
+            Some(root) => flatten::flatten(&self.text, root).unwrap_or_default(),
             None => Vec::new(),
         };
         let winner = found.iter().rfind(|occurrence| occurrence.key == key);
@@ -238,7 +239,7 @@ fn read_yaml(text: &str) -> Result<BTreeMap<String, String>, Fault> {
     let Some(root) = &document.root else {
         return Ok(BTreeMap::new());
     };
-    let found = yaml::flatten(text, root)?;
+    let found = flatten::flatten(text, root)?;
     Ok(found
         .into_iter()
         .map(|entry| (entry.key, entry.value))
@@ -253,7 +254,7 @@ fn yaml_text_without(text: &str, key: &str, end: FinalBreak) -> Option<String> {
         let Some(root) = &document.root else {
             return Some(text);
         };
-        let found = yaml::flatten(&text, root).ok()?;
+        let found = flatten::flatten(&text, root).ok()?;
         let Some(last) = found.iter().rfind(|occurrence| occurrence.key == key) else {
             return Some(text);
         };

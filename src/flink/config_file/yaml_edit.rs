@@ -3,9 +3,10 @@
 
 use std::ops::Range;
 
+use super::flatten::Occurrence;
 use super::lines::{self, FinalBreak};
 use super::scalar::quote;
-use super::yaml::{Document, Entry, Kind, Node, Occurrence};
+use super::yaml::{Document, Entry, Kind, Node};
 
 /// Texts in which `key` should have `value`, the best first: the winning entry changed in place, else a flat key at the
 /// end, which wins because it is last.
