@@ -16,7 +16,7 @@ mod scalar;
 mod yaml;
 mod yaml_edit;
 
-use lines::FinalBreak;
+use yaml_edit::Removal;
 
 pub use dir::{ConfDir, ConfDirError};
 
@@ -158,7 +158,8 @@ impl ConfigFile {
         self.entries.get(key).map(String::as_str)
     }
 
-    /// Gives `key` the value, where the key already is, else at the end. Returns whether the text changed: it does not
+    /// Gives `key` the value, where the key already is, else at the end (at the top when the file ends inside a block scalar,
+    /// where a further line would become part of the value). Returns whether the text changed: it does not
     /// when the key has this value already.
     ///
     /// # Errors
@@ -197,9 +198,8 @@ impl ConfigFile {
         }
         let candidates = match self.format {
             ConfigFormat::FlinkConfYaml => vec![legacy::remove(&self.text, key)],
-            ConfigFormat::ConfigYaml => [FinalBreak::Drop, FinalBreak::Keep]
-                .into_iter()
-                .filter_map(|end| yaml_text_without(&self.text, key, end))
+            ConfigFormat::ConfigYaml => Removal::all()
+                .filter_map(|removal| yaml_text_without(&self.text, key, removal))
                 .collect(),
         };
         let changed = candidates
@@ -247,7 +247,7 @@ fn read_yaml(text: &str) -> Result<BTreeMap<String, String>, Fault> {
 }
 
 /// `text` without any spelling of `key`; `None` when one of them cannot be taken out.
-fn yaml_text_without(text: &str, key: &str, end: FinalBreak) -> Option<String> {
+fn yaml_text_without(text: &str, key: &str, removal: Removal) -> Option<String> {
     let mut text = text.to_owned();
     loop {
         let document = yaml::parse(&text).ok()?;
@@ -261,7 +261,7 @@ fn yaml_text_without(text: &str, key: &str, end: FinalBreak) -> Option<String> {
         if last.shared {
             return None;
         }
-        let shorter = yaml_edit::remove(&text, root, &last.path, end)?;
+        let shorter = yaml_edit::remove(&text, root, &last.path, removal)?;
         if shorter.len() >= text.len() {
             return None;
         }

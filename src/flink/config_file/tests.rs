@@ -155,6 +155,7 @@ fn removing_takes_emptied_parents_along_and_keeps_comments() -> Outcome {
             "k: # gone\n  # stays\n  l: |\n    x\n\n# c\n",
             "  # stays\n\n# c\n",
         ),
+        ("a: |\n  b\nk:\n  # gone\n  l: x\nc: 1", "a: |\n  b\nc: 1"),
         ("k: {l: x}\na: 1\n", "a: 1\n"),
         ("k: {l: x, m: 1}\n", "k: {m: 1}\n"),
         ("k: {m: 1, l: x}\n", "k: {m: 1}\n"),
@@ -217,6 +218,7 @@ fn what_flink_refuses_is_refused_with_its_line() {
         ("a: &x\n  b: *x\n", 2, "contains itself"),
         ("a: x\u{7}\n", 1, "U+0007"),
         ("a: +.inf\n", 1, "+.inf"),
+        ("# c\n...\na: 1\n", 2, "end marker"),
     ] {
         let refused = yaml(text).map_err(|error| error.to_string());
         let message = refused.err().unwrap_or_default();

@@ -81,7 +81,11 @@ impl<'a> Builder<'a> {
             let (event, span) = self.next()?;
             match event {
                 Event::StreamStart => {}
-                Event::StreamEnd => return Ok(document),
+                Event::StreamEnd if seen => return Ok(document),
+                Event::StreamEnd => {
+                    self.check_no_end_marker(self.text.len())?;
+                    return Ok(document);
+                }
                 Event::DocumentStart(..) if seen => {
                     return Err(self.fault(
                         span.byte_range().unwrap_or_default().start,
@@ -89,7 +93,10 @@ impl<'a> Builder<'a> {
                         "keep one document in the file",
                     ));
                 }
-                Event::DocumentStart(..) => seen = true,
+                Event::DocumentStart(..) => {
+                    self.check_no_end_marker(span.byte_range().unwrap_or_default().start)?;
+                    seen = true;
+                }
                 Event::DocumentEnd => {
                     let end = span.byte_range().unwrap_or_default();
                     if !end.is_empty() {
@@ -98,6 +105,23 @@ impl<'a> Builder<'a> {
                 }
                 event => document.root = self.root(event, &span)?,
             }
+        }
+    }
+
+    /// The parser skips an end marker that ends nothing; snakeyaml-engine refuses it.
+    fn check_no_end_marker(&self, document_start: usize) -> Result<(), Fault> {
+        let before = &self.text[..document_start];
+        let marker = lines::lines(before).into_iter().find(|line| {
+            let line = before[line.clone()].trim_start_matches('\u{feff}');
+            line.starts_with("...")
+        });
+        match marker {
+            Some(line) => Err(self.fault(
+                line.start,
+                "the end marker ... comes before any document",
+                "delete the line",
+            )),
+            None => Ok(()),
         }
     }
 

@@ -123,9 +123,38 @@ fn indent<'t>(text: &'t str, entry: &Entry) -> &'t str {
     }
 }
 
-/// The text without the entry at the end of `path`, and without the mappings that become empty by it. Comments stay.
+/// What becomes of the comments inside a mapping that goes because it is emptied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum InnerComments {
+    Keep,
+    /// Below a block scalar an indented comment would become part of its value.
+    Drop,
+}
+
+/// One way to take an entry out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Removal {
+    end: FinalBreak,
+    inner_comments: InnerComments,
+}
+
+impl Removal {
+    /// All ways, the one that keeps most of the file first.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        [InnerComments::Keep, InnerComments::Drop]
+            .into_iter()
+            .flat_map(|inner_comments| {
+                [FinalBreak::Drop, FinalBreak::Keep].map(|end| Self {
+                    end,
+                    inner_comments,
+                })
+            })
+    }
+}
+
+/// The text without the entry at the end of `path`, and without the mappings that become empty by it.
 /// `None` when the entry shares a line with something else that cannot be told apart.
-pub(super) fn remove(text: &str, root: &Node, path: &[&Entry], end: FinalBreak) -> Option<String> {
+pub(super) fn remove(text: &str, root: &Node, path: &[&Entry], removal: Removal) -> Option<String> {
     // Mapping `depth` contains the entry `path[depth]`.
     let mapping = |depth: usize| match depth {
         0 => &root.kind,
@@ -151,7 +180,15 @@ pub(super) fn remove(text: &str, root: &Node, path: &[&Entry], end: FinalBreak) 
             break;
         }
     }
-    Some(lines::delete(text, ranges, end))
+    if removal.inner_comments == InnerComments::Drop
+        && let [first, .., last] = &ranges[..]
+    {
+        ranges = vec![Range {
+            start: first.start,
+            end: last.end,
+        }];
+    }
+    Some(lines::delete(text, ranges, removal.end))
 }
 
 /// The whole lines of a block entry; `None` if something else stands before its key.
