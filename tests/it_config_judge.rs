@@ -120,7 +120,7 @@ impl Judge {
             keys.savepoint_dir(),
             keys.checkpoint_dir(),
         ]
-        .map(|option| option.get_with_fallback(config).map(str::to_owned))
+        .map(|option| option.find_in(config.entries()).map(str::to_owned))
     }
 
     /// Asks Flink about each of `files` and reports every difference at once.

@@ -143,7 +143,7 @@ impl RestoreKeys {
 
 #[cfg(test)]
 mod tests {
-    use super::super::config_file::{ConfigFileError, ConfigFormat};
+    use super::super::config_file::{ConfigFile, ConfigFileError, ConfigFormat};
     use super::*;
 
     const fn keys(major: u16, minor: u16) -> RestoreKeys {
@@ -185,11 +185,11 @@ mod tests {
             "execution:\n  savepoint:\n    path: /old\n",
         )?;
         let option = keys(2, 3).start_path();
-        assert_eq!(optionfind_in(config), Some("/old"));
+        assert_eq!(option.find_in(config.entries()), Some("/old"));
         config.set(option.name, "/new")?;
-        assert_eq!(optionfind_in(config), Some("/new"));
+        assert_eq!(option.find_in(config.entries()), Some("/new"));
         assert_eq!(
-            keys(1, 19).start_path()find_in(config),
+            keys(1, 19).start_path().find_in(config.entries()),
             Some("/old")
         );
         Ok(())
