@@ -1,6 +1,6 @@
 //! The commands.
 pub mod config;
-mod inspect;
+pub(crate) mod inspect;
 mod pointer;
 mod restore;
 mod run;
@@ -71,14 +71,10 @@ struct Failure {
     code: u8,
 }
 
-impl Failure {
-    fn new(message: impl Into<String>, code: u8) -> anyhow::Error {
-        Self {
-            message: message.into(),
-            code,
-        }
-        .into()
-    }
+/// An error that ends the command with `code`.
+fn failure(message: impl Into<String>, code: u8) -> anyhow::Error {
+    let message = message.into();
+    Failure { message, code }.into()
 }
 
 /// Parses `args` and runs the command; errors are printed to standard error, one line for each.
@@ -132,7 +128,7 @@ fn describe(error: &anyhow::Error) -> (String, u8) {
 fn settings(args: &SettingsArgs, env: Vec<(OsString, OsString)>) -> anyhow::Result<Settings> {
     let settings = crate::config::load(args, env)?.settings;
     telemetry::init(settings.log_format, &settings.log_level)
-        .map_err(|error| Failure::new(one_line(&error, 400), USAGE))?;
+        .map_err(|error| failure(one_line(&error, 400), USAGE))?;
     Ok(settings)
 }
 
@@ -148,7 +144,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 fn ask(settings: &Settings, call: &Call) -> anyhow::Result<Option<Reply>> {
     let socket = &settings.socket;
     match runtime()?.block_on(control::call(socket, call)) {
-        Ok(Reply::Failed { error, code }) => Err(Failure::new(error, code)),
+        Ok(Reply::Failed { error, code }) => Err(failure(error, code)),
         Ok(reply) => Ok(Some(reply)),
         Err(error)
             if matches!(
@@ -164,7 +160,7 @@ fn ask(settings: &Settings, call: &Call) -> anyhow::Result<Option<Reply>> {
                 socket.display(),
                 one_line(&error, 200)
             );
-            Err(Failure::new(text, TRY_AGAIN))
+            Err(failure(text, TRY_AGAIN))
         }
     }
 }
@@ -177,7 +173,7 @@ fn demand(settings: &Settings, call: &Call) -> anyhow::Result<Reply> {
             "no supervisor listens at {socket}; start one with `drey run`, or name the socket or state directory of \
              the running one with `--socket FILE` or `--state-dir DIR`"
         );
-        Failure::new(text, TRY_AGAIN)
+        failure(text, TRY_AGAIN)
     })
 }
 
@@ -193,7 +189,7 @@ fn print(output: Output, text: &str, value: &serde_json::Value) -> anyhow::Resul
 }
 
 fn unexpected(reply: &Reply) -> anyhow::Error {
-    Failure::new(
+    failure(
         format!("unexpected answer of the supervisor: {reply:?}; do both have the same version?"),
         1,
     )

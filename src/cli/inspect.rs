@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use super::config::Output;
-use super::{Failure, TRY_AGAIN, USAGE, runtime, settings};
+use super::{TRY_AGAIN, USAGE, failure, runtime, settings};
 use crate::config::SettingsArgs;
 use crate::storage::Location;
 use crate::supervisor::storage_for;
@@ -39,18 +39,18 @@ pub(super) struct InspectArgs {
 pub(super) fn run(args: &InspectArgs, env: Vec<(OsString, OsString)>) -> anyhow::Result<ExitCode> {
     let settings = settings(&args.settings, env)?;
     let location =
-        Location::parse(&args.path).map_err(|error| Failure::new(one_line(&error, 400), USAGE))?;
+        Location::parse(&args.path).map_err(|error| failure(one_line(&error, 400), USAGE))?;
     let storage = storage_for(&settings, &BTreeMap::new());
     let bytes = runtime()?
         .block_on(storage.read_metadata(&location))
         .map_err(|error| {
-            Failure::new(
+            failure(
                 one_line(&error, 600),
                 if error.is_retryable() { TRY_AGAIN } else { 1 },
             )
         })?;
     let text = render(&bytes, &args.path, args.output)
-        .map_err(|error| Failure::new(format!("{}: {}", args.path, one_line(&error, 600)), 1))?;
+        .map_err(|error| failure(format!("{}: {}", args.path, one_line(&error, 600)), 1))?;
     io::stdout()
         .write_all(text.as_bytes())
         .context("could not write to standard output")?;
@@ -67,7 +67,7 @@ fn render(bytes: &[u8], location: &str, output: Output) -> Result<String, Metada
 }
 
 /// The snapshot as indented JSON.
-fn json(metadata: &Metadata, location: &str) -> String {
+pub(crate) fn json(metadata: &Metadata, location: &str) -> String {
     #[derive(Serialize)]
     struct Document<'a> {
         location: &'a str,
@@ -87,7 +87,7 @@ fn json(metadata: &Metadata, location: &str) -> String {
 }
 
 /// The snapshot as a header and a table of its operators.
-fn table(metadata: &Metadata, location: &str) -> String {
+pub(crate) fn table(metadata: &Metadata, location: &str) -> String {
     let mut text = String::new();
     for (label, value) in header(metadata, location) {
         writeln!(text, "{label:<14}{value}").expect("writing to a string");
@@ -365,8 +365,8 @@ mod tests {
         std::fs::read(path).expect("the fixtures are in the repository")
     }
 
-    fn shown(name: &str, style: Style) -> String {
-        run(&fixture(name), "s3://bucket/savepoint-1/_metadata", style).expect("a good file")
+    fn shown(name: &str, output: Output) -> String {
+        render(&fixture(name), "s3://bucket/savepoint-1/_metadata", output).expect("a good file")
     }
 
     #[test]
@@ -386,12 +386,12 @@ e7beec23fd9f6ed5e1b8395129d43728  keyed (Keyed)                        2    8   
 d06859e95f2429b15bd2ed357b9dc91d  Sink: Print                          2    8         -               -            -  -
 60fbb6e4a68906bda95e671db594b60a  Nothing                              2    8         -               -            -  -
 ";
-        assert_eq!(shown("v6-savepoint-native", Style::Table), expected);
+        assert_eq!(shown("v6-savepoint-native", Output::Text), expected);
     }
 
     #[test]
     fn an_old_checkpoint_shows_ids_in_place_of_names() {
-        let text = shown("v3-checkpoint-incremental", Style::Table);
+        let text = shown("v3-checkpoint-incremental", Output::Text);
         assert!(
             text.contains("Kind          not recorded in format 3\n"),
             "{text}"
@@ -405,7 +405,7 @@ d06859e95f2429b15bd2ed357b9dc91d  Sink: Print                          2    8   
     #[test]
     fn json_has_exact_bytes() {
         let json: serde_json::Value =
-            serde_json::from_str(&shown("v6-every-handle", Style::Json)).expect("JSON");
+            serde_json::from_str(&shown("v6-every-handle", Output::Json)).expect("JSON");
         assert_eq!(json["location"], "s3://bucket/savepoint-1/_metadata");
         assert_eq!(
             (&json["version"], &json["checkpoint_id"]),
@@ -426,7 +426,7 @@ d06859e95f2429b15bd2ed357b9dc91d  Sink: Print                          2    8   
     #[test]
     fn a_refused_file_says_why() {
         let bytes = fixture("v4-savepoint-native");
-        let error = run(&bytes[..1000], "here", Style::Table).expect_err("it is cut");
+        let error = render(&bytes[..1000], "here", Output::Text).expect_err("it is cut");
         assert!(
             error
                 .to_string()

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::config::Output;
 use super::run::pointer_error;
-use super::{Failure, ask, print, runtime, settings, unexpected};
+use super::{ask, failure, print, runtime, settings, unexpected};
 use crate::config::{Settings, SettingsArgs};
 use crate::control::{Call, Reply};
 use crate::domain::pointer::{APPLICATION, JobEntry, Pointer, RestorePoint};
@@ -67,7 +67,7 @@ pub(super) fn run(args: &PointerArgs, env: Vec<(OsString, OsString)>) -> anyhow:
             let pointer = peek(&settings.pointer).map_err(|error| pointer_error(&error))?;
             let Some(pointer) = pointer else {
                 let text = format!("there is no pointer at {} yet", settings.pointer.display());
-                return Err(Failure::new(text, 1));
+                return Err(failure(text, 1));
             };
             show(common.output, &pointer)
         }
@@ -113,7 +113,7 @@ fn change(
     }
     let store = PointerFile::open(&settings.pointer).map_err(|error| pointer_error(&error))?;
     let mut pointer = load(&store, &settings.cluster_id).map_err(|error| pointer_error(&error))?;
-    offline(&mut pointer).map_err(|error| Failure::new(error, 1))?;
+    offline(&mut pointer).map_err(|error| failure(error, 1))?;
     pointer.seal();
     store
         .save(&pointer)

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::config::Output;
 use super::run::pointer_error;
-use super::{Failure, USAGE, print, runtime, settings};
+use super::{USAGE, failure, print, runtime, settings};
 use crate::config::SettingsArgs;
 use crate::control::StartOrder;
 use crate::domain::pointer::Pointer;
@@ -47,7 +47,7 @@ pub(super) fn run(args: &RestoreArgs, env: Vec<(OsString, OsString)>) -> anyhow:
     } else {
         args.command.clone()
     };
-    let usage = |error: &dyn std::error::Error| Failure::new(one_line(error, 2000), USAGE);
+    let usage = |error: &dyn std::error::Error| failure(one_line(error, 2000), USAGE);
     let command = Command::new(&words, settings.mode).map_err(|error| usage(&error))?;
     let configuration = Configuration::find(&settings, &command).map_err(|error| usage(&error))?;
     let flink = configuration
@@ -79,10 +79,10 @@ pub(super) fn run(args: &RestoreArgs, env: Vec<(OsString, OsString)>) -> anyhow:
     let before = pointer.clone();
     let planned = runtime()?
         .block_on(prepare(&planner, &mut pointer, true))
-        .map_err(|NoStart { text, code }| Failure::new(text, code))?;
+        .map_err(|NoStart { text, code }| failure(text, code))?;
     let order = match planned {
         Ok(order) => order,
-        Err(plan) => return Err(Failure::new(format!("nothing to start: {plan:?}"), 1)),
+        Err(plan) => return Err(failure(format!("nothing to start: {plan:?}"), 1)),
     };
     if let Some(store) = store {
         if pointer != before {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
-use super::{Failure, TRY_AGAIN, USAGE, runtime, settings};
+use super::{TRY_AGAIN, USAGE, failure, runtime, settings};
 use crate::config::{Settings, SettingsArgs};
 use crate::control::{self, Call, Incoming, Status};
 use crate::launcher::{Command, LaunchError, Launcher};
@@ -54,7 +54,7 @@ pub(super) fn run(args: &RunArgs, env: Vec<(OsString, OsString)>) -> anyhow::Res
         let (supervisor, _, _) = supervise(settings)?;
         tokio::select! {
             code = launcher.run() => exit(code),
-            () = supervisor => Err(Failure::new("the supervisor ended", 1)),
+            () = supervisor => Err(failure("the supervisor ended", 1)),
         }
     })
 }
@@ -87,7 +87,7 @@ pub(super) fn sidecar(
             last_duties(&calls, status, budget).await;
         };
         tokio::select! {
-            () = supervisor => Err(Failure::new("the supervisor ended", 1)),
+            () = supervisor => Err(failure("the supervisor ended", 1)),
             () = told => Ok(ExitCode::SUCCESS),
         }
     })
@@ -127,7 +127,7 @@ fn supervise(
             socket.display(),
             one_line(&error, 200)
         );
-        Failure::new(text, USAGE)
+        failure(text, USAGE)
     })?;
     let (calls, received) = mpsc::channel(16);
     let serve = control::serve(listener, calls.clone(), status.clone());
@@ -146,7 +146,7 @@ fn exit(code: Result<i32, LaunchError>) -> anyhow::Result<ExitCode> {
 }
 
 fn launch_error(error: &LaunchError) -> anyhow::Error {
-    Failure::new(one_line(error, 2000), error.exit_code())
+    failure(one_line(error, 2000), error.exit_code())
 }
 
 /// A pointer that is in use may be free later; everything else about it a person has to mend.
@@ -156,5 +156,5 @@ pub(super) fn pointer_error(error: &PointerError) -> anyhow::Error {
         PointerError::OtherCluster { .. } => USAGE,
         _ => 1,
     };
-    Failure::new(one_line(error, 2000), code)
+    failure(one_line(error, 2000), code)
 }
