@@ -50,6 +50,8 @@ pub struct Launcher {
     signals: mpsc::Receiver<&'static str>,
     /// Until when Flink may run after SIGTERM.
     deadline: Option<Instant>,
+    /// Flink was ended without the supervisor's word.
+    out_of_time: bool,
 }
 
 /// A Flink that runs.
@@ -84,6 +86,7 @@ impl Launcher {
             configuration,
             signals,
             deadline: None,
+            out_of_time: false,
         })
     }
 
@@ -196,6 +199,7 @@ impl Launcher {
                 () = at(deadline), if ordered.is_none() && deadline.is_some() => {
                     warn!("The time is up: Flink is ended without the supervisor's word");
                     ordered = Some(Vec::new());
+                    self.out_of_time = true;
                     running.flink.terminate();
                     kill_at = Some(Instant::now() + KILL_AFTER);
                 }
@@ -207,8 +211,9 @@ impl Launcher {
             }
         };
         handover::forget(&self.settings.state_dir);
+        let told = ordered.is_some() && !self.out_of_time;
         let settled = self.after_exit(exit, ordered).await;
-        self.next(&running, exit, &settled)
+        self.next(&running, exit, &settled, told)
     }
 
     /// Tells the supervisor that Flink has ended; what was reached for each job.
@@ -228,14 +233,16 @@ impl Launcher {
             .unwrap_or(settled)
     }
 
-    fn next(&self, running: &Running, exit: Exit, settled: &[Settled]) -> Next {
+    fn next(&self, running: &Running, exit: Exit, settled: &[Settled], told: bool) -> Next {
         let code = exit.code().unwrap_or(1);
         let all = |wanted: &[SettledOutcome]| {
             !settled.is_empty() && settled.iter().all(|job| wanted.contains(&job.outcome))
         };
         if self.deadline.is_some() {
+            // A session cluster without jobs has nothing to record.
+            let nothing = told && settled.is_empty();
             let done = all(&[SettledOutcome::Recorded, SettledOutcome::Finished]);
-            return Next::Exit(if done { 0 } else { code });
+            return Next::Exit(if done || nothing { 0 } else { code });
         }
         let interrupted = settled
             .iter()

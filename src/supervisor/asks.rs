@@ -144,16 +144,27 @@ impl Supervisor {
         }
     }
 
+    /// Native savepoints are faster; before 1.20 the changelog state backend cannot make any, and the attempt takes the
+    /// running tasks down.
     fn stop_format(&self) -> Option<SavepointFormat> {
-        let native = self
+        let cluster = self
             .cluster
             .as_ref()
-            .is_some_and(|cluster| cluster.version.at_least(1, 15));
-        native.then(|| {
-            self.settings
-                .savepoint_format
-                .unwrap_or(SavepointFormat::Native)
-        })
+            .filter(|cluster| cluster.version.at_least(1, 15))?;
+        let on = |key: &str| {
+            cluster
+                .configuration
+                .get(key)
+                .is_some_and(|value| value == "true")
+        };
+        let changelog = on("state.backend.changelog.enabled") || on("state.changelog.enabled");
+        let able = cluster.version.at_least(1, 20) || !changelog;
+        let fastest = if able {
+            SavepointFormat::Native
+        } else {
+            SavepointFormat::Canonical
+        };
+        Some(self.settings.savepoint_format.unwrap_or(fastest))
     }
 
     fn savepoint_dir(&self, key: &str) -> Option<String> {
