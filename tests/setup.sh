@@ -21,9 +21,11 @@
 # FLINK is a version such as 1.20.5. Parts run in parallel. Stdout has one path per part, in the order asked for;
 # what is being done goes to stderr. Everything is kept in ${DREY_CACHE:-${XDG_CACHE_HOME:-~/.cache}/drey}, appears
 # there only once it is complete, and is never written to again: a Flink home is shared by all tests.
+# shellcheck disable=SC2329 # parts are called as part_$NAME
 set -euo pipefail
 
-readonly HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+readonly HERE
 readonly CACHE=${DREY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/drey}
 # shellcheck source=versions.env
 source "$HERE/versions.env"
@@ -177,8 +179,8 @@ make_flink() {
     chmod +x "$home"/bin/*
     mkdir "$home/log" "$home/usrlib"
     rm -rf "$download"
-    [[ -e $home/bin/bash-java-utils.jar ]] && compgen -G "$home/lib/flink-dist*.jar" >/dev/null ||
-        die "no flink-dist or bash-java-utils in the packages of Flink $version"
+    [[ -e $home/bin/bash-java-utils.jar ]] || die "no bash-java-utils in the packages of Flink $version"
+    compgen -G "$home/lib/flink-dist*.jar" >/dev/null || die "no flink-dist in the packages of Flink $version"
 }
 
 # package_dir DIR NAME: the directory NAME in the package unpacked at DIR.
@@ -279,15 +281,15 @@ dump_classes() {
         sed "s|^-Dlog4j.*|-Dlog4j.configurationFile=file:$HERE/flink/log4j.properties|" "$out/$process.args" \
             >"$out/run/$process.args"
     done
-    "$java/bin/java" -XX:ArchiveClassesAtExit="$out/tm.jsa" "@$out/run/tm.args" $TM_CLASS --configDir "$out/run" \
+    "$java/bin/java" -XX:ArchiveClassesAtExit="$out/tm.jsa" "@$out/run/tm.args" "$TM_CLASS" --configDir "$out/run" \
         >"$out/run/tm.log" 2>&1 &
     tm=$!
     # A bounded job: the JobManager ends by itself.
-    quietly timeout 300 "$java/bin/java" -XX:ArchiveClassesAtExit="$out/jm.jsa" "@$out/run/jm.args" $JM_CLASS \
+    timeout 300 "$java/bin/java" -XX:ArchiveClassesAtExit="$out/jm.jsa" "@$out/run/jm.args" "$JM_CLASS" \
         --configDir "$out/run" --job-classname io.drey.example.ExampleJob \
-        --out "$out/run/out" --rate 1000 --count 3000 || { kill $tm; exit 1; }
-    kill $tm
-    wait $tm || true
+        --out "$out/run/out" --rate 1000 --count 3000 >"$out/run/jm.log" 2>&1 || tail -n 40 "$out/run/jm.log" >&2
+    kill "$tm"
+    wait "$tm" || true
     [[ -e $out/jm.jsa && -e $out/tm.jsa ]] || die "no class archive was written for Flink $flink"
     rm -rf "$out/run"
 }
@@ -343,7 +345,7 @@ make_s3_plugin() {
 
 part_versions() { cat "$HERE/versions.env"; }
 
-usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '2,/^# shellcheck/{/^# shellcheck/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
 
 main() {
     local outputs pids=() pid n=0 failed=0 version
@@ -354,7 +356,7 @@ main() {
     # Everything else needs the tools.
     [[ " $* " != *" tools "* && " $* " != *" default "* ]] || part_tools
     export PATH="$PATH:$HOME/.cargo/bin"
-    start() { n=$((n + 1)); "part_$@" >"$outputs/$(printf %03d $n)" & pids+=($!); }
+    start() { n=$((n + 1)); "part_$1" "${@:2}" >"$outputs/$(printf %03d $n)" & pids+=($!); }
     while (($#)); do
         case $1 in
         tools) ;;

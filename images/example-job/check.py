@@ -185,7 +185,9 @@ def main():
         print(f"{output.events} events in {len(output.files)} files, NOT exactly once:")
         for line in report:
             print(f"  {line}")
-        print("  in all: " + ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in totals.items() if n))
+        counted = [f"{n} {name.replace('_', ' ')}" for name, n in totals.items() if n]
+        if counted:
+            print("  in all: " + ", ".join(counted))
     else:
         print(f"{output.events} events, each exactly once")
     return 1 if report else 0
