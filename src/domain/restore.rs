@@ -30,6 +30,9 @@ pub enum Strategy {
     None,
 }
 
+/// The checkpoint id of a restore point that has not been read yet: above all others.
+pub const UNREAD: i64 = i64::MAX;
+
 /// A restore point that was found in a directory of the last run.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Found {
@@ -37,7 +40,8 @@ pub struct Found {
     pub path: String,
     /// What it is.
     pub kind: PointKind,
-    /// From the directory's name (`chk-N`) or from its metadata.
+    /// From the directory's name (`chk-N`); [`UNREAD`] for the savepoint in the directory of a stop whose end nobody has
+    /// seen: it is the last thing that its run did.
     pub checkpoint_id: i64,
 }
 
@@ -161,7 +165,7 @@ fn newest(view: &StartView<'_>, found: &[Found]) -> Option<Found> {
         .map(|path| Found {
             path: path.clone(),
             kind: PointKind::Stop,
-            checkpoint_id: i64::MAX,
+            checkpoint_id: UNREAD,
         });
     let known = |path: &str| view.entry.history.iter().any(|point| point.path == path);
     let listed = found.iter().filter(|point| !known(&point.path)).cloned();
@@ -208,7 +212,7 @@ fn judge(view: &StartView<'_>, best: &Found) -> RestorePlan {
     };
     match verdict {
         Verdict::Good(verified)
-            if best.checkpoint_id != i64::MAX && verified.checkpoint_id != best.checkpoint_id =>
+            if best.checkpoint_id != UNREAD && verified.checkpoint_id != best.checkpoint_id =>
         {
             let (id, known) = (verified.checkpoint_id, best.checkpoint_id);
             refuse(

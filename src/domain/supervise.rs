@@ -112,8 +112,8 @@ pub struct Verified {
 pub struct Evidence {
     /// The last restore point that was read back, and when an unreachable one may be tried again.
     pub verdict: Option<(String, Verdict, Timestamp)>,
-    /// A savepoint found in the open intent's directory.
-    pub late: Option<Sighting<Verified>>,
+    /// A savepoint (a directory with a `_metadata` file, whole or not) found in the open intent's directory: its path.
+    pub late: Option<Sighting<String>>,
     /// The newest retained checkpoint of the run.
     pub fallback: Option<Sighting<Verified>>,
     /// The last failed attempt, how many there were, and when the last one was. A request that Flink did not accept is

@@ -118,7 +118,7 @@ impl Turn<'_> {
     fn search(&self, intent: &Intent) -> Action {
         match &self.seen.evidence.late {
             None => Action::SearchIntent,
-            Some(Sighting::Seen(found)) => record(found, point_kind(intent.kind), true),
+            Some(Sighting::Seen(path)) => self.conclude(path, point_kind(intent.kind)),
             Some(Sighting::Absent) => Action::Abandon(cause(
                 FailureClass::JobGone,
                 "the job was gone before its savepoint was complete",
