@@ -3,7 +3,7 @@
 use tracing::debug;
 
 use crate::domain::pointer::{PointKind, Run};
-use crate::domain::restore::Found;
+use crate::domain::restore::{Found, UNREAD};
 use crate::domain::supervise::{Sighting, Verdict, Verified};
 use crate::flink::metadata;
 use crate::storage::{Location, Storage, StorageError, StorageErrorKind};
@@ -66,32 +66,19 @@ pub async fn newest_checkpoint(storage: &Storage, run: &Run) -> Sighting<Verifie
     Sighting::Absent
 }
 
-/// The savepoint with the highest checkpoint id in `directory` that is not among `known`, read back.
+/// The savepoint in `directory`, the own one of an intent, that is not among `known`: its path. It is not read here, so
+/// that one which is damaged is not taken for none.
 pub async fn late_savepoint(
     storage: &Storage,
     directory: &str,
     known: &[&str],
-) -> Sighting<Verified> {
+) -> Sighting<String> {
     let Ok(found) = savepoints(storage, directory).await else {
         return Sighting::Unreachable;
     };
     let names: Vec<&str> = known.iter().map(|path| name(path)).collect();
-    let mut best: Option<Verified> = None;
-    for path in found.iter().filter(|path| !names.contains(&name(path))) {
-        match verify(storage, path).await {
-            Verdict::Good(verified) => {
-                if best
-                    .as_ref()
-                    .is_none_or(|best| verified.checkpoint_id > best.checkpoint_id)
-                {
-                    best = Some(verified);
-                }
-            }
-            Verdict::Unreachable(_) => return Sighting::Unreachable,
-            other => debug!(savepoint_path = path, verdict = ?other, "Savepoint passed over"),
-        }
-    }
-    best.map_or(Sighting::Absent, Sighting::Seen)
+    let late = found.into_iter().find(|path| !names.contains(&name(path)));
+    late.map_or(Sighting::Absent, Sighting::Seen)
 }
 
 /// Everything of `run` that a start could resume from: its retained checkpoints, and, when a stop was asked for and
@@ -111,10 +98,10 @@ pub async fn of_run(
     };
     if let Some(directory) = intent_directory {
         match late_savepoint(storage, directory, known).await {
-            Sighting::Seen(verified) => all.push(Found {
-                path: verified.path,
+            Sighting::Seen(path) => all.push(Found {
+                path,
                 kind: PointKind::Stop,
-                checkpoint_id: verified.checkpoint_id,
+                checkpoint_id: UNREAD,
             }),
             Sighting::Absent => {}
             Sighting::Unreachable => return Sighting::Unreachable,

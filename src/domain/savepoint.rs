@@ -125,13 +125,14 @@ impl FailureClass {
             Self::NotAllTasksRunning
             | Self::AnotherInProgress
             | Self::CheckpointFailure
-            | Self::Unavailable => true,
+            | Self::Unavailable
+            // Told by its wording from what cannot pass: a wording that nobody knows may.
+            | Self::Other => true,
             Self::NoSavepointDirectory
             | Self::JobGone
             | Self::StoppedAfterSavepoint
             | Self::StorageUnwritable
-            | Self::NotSupported
-            | Self::Other => false,
+            | Self::NotSupported => false,
         }
     }
 }

@@ -57,6 +57,9 @@ pub struct Ask {
     pub reason: TriggerReason,
     /// The format, where Flink has a choice.
     pub format: Option<SavepointFormat>,
+    /// The format of every second attempt: a state backend that cannot write the first one fails the tasks, and nothing
+    /// that Flink reports tells that from other failures.
+    pub other_format: Option<SavepointFormat>,
     /// Above the directory of the savepoint, which is named after its trigger id so that no other one is ever taken for
     /// it; `None`: Flink's default directory.
     pub directory: Option<String>,

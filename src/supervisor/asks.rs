@@ -133,6 +133,7 @@ impl Supervisor {
             kind: SavepointKind::Stop { drain: false },
             reason: TriggerReason::Shutdown,
             format: self.stop_format(),
+            other_format: self.other_format(),
             directory: self.savepoint_dir(key),
             since,
             deadline,
@@ -165,6 +166,14 @@ impl Supervisor {
             SavepointFormat::Canonical
         };
         Some(self.settings.savepoint_format.unwrap_or(fastest))
+    }
+
+    /// What else can be tried, unless the user has decided.
+    fn other_format(&self) -> Option<SavepointFormat> {
+        let open = self.settings.savepoint_format.is_none();
+        self.stop_format()
+            .filter(|format| open && *format == SavepointFormat::Native)
+            .map(|_| SavepointFormat::Canonical)
     }
 
     fn savepoint_dir(&self, key: &str) -> Option<String> {
@@ -233,6 +242,7 @@ impl Supervisor {
             },
             reason: TriggerReason::Manual,
             format: wanted.format.or(self.stop_format()),
+            other_format: None,
             directory: self.savepoint_dir(key),
             since,
             deadline: after(since, Duration::from_millis(wanted.timeout_ms)),

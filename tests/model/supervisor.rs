@@ -213,6 +213,7 @@ fn ask(world: &World, want: Want, since: u8, bug: Option<Bug>) -> Ask {
             TriggerReason::Manual
         },
         format: None,
+        other_format: None,
         directory: Some(world.runs.to_string()),
         since: at(since),
         deadline: if impatient { at(since) } else { deadline },

@@ -217,7 +217,7 @@ impl Turn<'_> {
         }
         if let Some((cause, attempts, at)) = &self.seen.evidence.failure {
             let again = self.next_attempt(*attempts, *at);
-            if !cause.class.is_retryable() || after(again, self.policy.reserve) >= ask.deadline {
+            if !cause.class.is_retryable() || self.too_late(ask, again) {
                 return self.give_up(ask, &cause.root);
             }
             if self.seen.now < again && matches!(self.seen.job, Sighting::Seen(job) if ready(job)) {
@@ -321,11 +321,18 @@ impl Turn<'_> {
     fn intent(&self, ask: &Ask, job: &JobView) -> Intent {
         let trigger = self.seen.fresh;
         let own = |above: &String| format!("{}/{trigger}", above.trim_end_matches('/'));
+        let attempts = self
+            .seen
+            .evidence
+            .failure
+            .as_ref()
+            .map_or(0, |(_, attempts, _)| *attempts);
+        let other = ask.other_format.filter(|_| attempts % 2 == 1);
         Intent {
             trigger,
             flink_trigger: None,
             kind: ask.kind,
-            format: ask.format,
+            format: other.or(ask.format),
             reason: ask.reason,
             job_id: job.id,
             directory: ask.directory.as_ref().map(own),
@@ -338,9 +345,18 @@ impl Turn<'_> {
 
 /// Times.
 impl Turn<'_> {
-    /// What is left before the deadline is kept for the fallback and for Flink's own end.
+    /// Before an end, what is left until the deadline is kept for the fallback and for Flink's own end.
     fn overdue(&self, ask: &Ask) -> bool {
-        after(self.seen.now, self.policy.reserve) >= ask.deadline
+        self.too_late(ask, self.seen.now)
+    }
+
+    fn too_late(&self, ask: &Ask, at: Timestamp) -> bool {
+        let reserve = if ask.must_end {
+            self.policy.reserve
+        } else {
+            Duration::ZERO
+        };
+        after(at, reserve) >= ask.deadline
     }
 
     fn next_attempt(&self, attempts: u32, last: Timestamp) -> Timestamp {
