@@ -247,3 +247,152 @@ fn kind(words: &[OsString], mode: Mode) -> Result<Kind, CommandError> {
     };
     Ok(known)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::pointer::RunId;
+    use std::collections::BTreeMap;
+
+    fn command(line: &str) -> Result<Command, CommandError> {
+        let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        Command::new(&words, Mode::Auto)
+    }
+
+    fn order() -> StartOrder {
+        StartOrder {
+            run: RunId::from_bytes([1; 6]),
+            set: BTreeMap::from([("state.checkpoints.dir".to_owned(), "file:///own".to_owned())]),
+            remove: Vec::new(),
+            args: vec!["--allowNonRestoredState".to_owned()],
+            restore_from: None,
+            why: String::new(),
+        }
+    }
+
+    fn executed(line: &str) -> String {
+        let command = command(line)
+            .expect("a good command")
+            .with(&order(), Path::new("/copy"));
+        let args: Vec<_> = command
+            .get_args()
+            .map(|arg| arg.to_string_lossy().into_owned())
+            .collect();
+        args.join(" ")
+    }
+
+    #[test]
+    fn the_mode_is_told_from_the_command() {
+        for (line, application, standalone) in [
+            ("bin/standalone-job.sh start-foreground -j A", true, true),
+            ("/docker-entrypoint.sh standalone-job", true, true),
+            ("bin/jobmanager.sh start-foreground", false, true),
+            ("/docker-entrypoint.sh jobmanager", false, true),
+            (
+                "bash -c kubernetes-jobmanager.sh kubernetes-application",
+                true,
+                false,
+            ),
+            (
+                "bash -c kubernetes-jobmanager.sh kubernetes-session",
+                false,
+                false,
+            ),
+            (
+                "java org.apache.flink.container.entrypoint.StandaloneApplicationClusterEntryPoint",
+                true,
+                true,
+            ),
+            (
+                "java org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint",
+                false,
+                true,
+            ),
+        ] {
+            let command = command(line).expect(line);
+            assert_eq!(
+                (command.is_application(), command.is_standalone()),
+                (application, standalone),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_command_that_tells_nothing_needs_the_mode_from_the_settings() {
+        assert_eq!(
+            command("./start.sh"),
+            Err(CommandError::Mode("./start.sh".to_owned()))
+        );
+        let words = [OsString::from("./start.sh")];
+        let told = Command::new(&words, Mode::Application).expect("the mode is given");
+        assert!(told.is_application() && !told.is_standalone());
+    }
+
+    #[test]
+    fn a_command_that_cannot_be_supervised_is_refused() {
+        assert!(matches!(
+            command("bin/standalone-job.sh start"),
+            Err(CommandError::Background(_))
+        ));
+        for word in [
+            "-s",
+            "--fromSavepoint",
+            "-fromSavepoint",
+            "--fromSavepoint=/x",
+        ] {
+            let line = format!("bin/standalone-job.sh start-foreground {word} /x");
+            assert!(
+                matches!(command(&line), Err(CommandError::RestorePoint(_))),
+                "{word}"
+            );
+        }
+        assert!(matches!(
+            command("bin/standalone-job.sh start-foreground --job-id 12"),
+            Err(CommandError::JobId(_))
+        ));
+    }
+
+    #[test]
+    fn arguments_go_right_after_the_verb_and_dreys_value_wins_over_dynamic_properties() {
+        assert_eq!(
+            executed(
+                "bin/standalone-job.sh start-foreground -Dstate.checkpoints.dir=s3://u/c -Da.b=c -j A"
+            ),
+            "start-foreground --allowNonRestoredState -Dstate.checkpoints.dir=file:///own -Da.b=c -j A"
+        );
+        assert_eq!(
+            executed(
+                "java x.StandaloneApplicationClusterEntryPoint --configDir /etc/flink -D state.checkpoints.dir=/u -j A"
+            ),
+            "x.StandaloneApplicationClusterEntryPoint --allowNonRestoredState --configDir /copy -D \
+             state.checkpoints.dir=file:///own -j A"
+        );
+    }
+
+    #[test]
+    fn dynamic_properties_are_found_in_both_spellings() {
+        let command = command("bin/jobmanager.sh start-foreground -Da=1 -D b=2=3").expect("good");
+        let found: Vec<_> = command.dynamic().collect();
+        assert_eq!(
+            found,
+            [
+                ("a".to_owned(), "1".to_owned()),
+                ("b".to_owned(), "2=3".to_owned())
+            ]
+        );
+    }
+
+    #[test]
+    fn a_fixed_job_id_is_known() {
+        let id = "00000000000000000000000000000abc";
+        let command = command(&format!(
+            "bin/standalone-job.sh start-foreground --job-id {id}"
+        ))
+        .expect("good");
+        assert_eq!(
+            command.job_id().map(|id| id.to_string()),
+            Some(id.to_owned())
+        );
+    }
+}

@@ -207,3 +207,45 @@ fn in_path(name: &Path) -> Option<PathBuf> {
         .map(|dir| dir.join(name))
         .find(|path| path.is_file())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_copy_follows_the_links_of_a_mounted_configmap_and_forgets_what_is_gone() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (mount, copy) = (dir.path().join("mount"), dir.path().join("copy"));
+        fs::create_dir_all(mount.join("..2026")).expect("directories");
+        fs::write(mount.join("..2026/config.yaml"), "a: 1\n").expect("write");
+        symlink("..2026", mount.join("..data")).expect("link");
+        symlink("..data/config.yaml", mount.join("config.yaml")).expect("link");
+        fs::create_dir_all(&copy).expect("directory");
+        fs::write(copy.join("old.properties"), "").expect("write");
+
+        replace_directory(&mount, &copy).expect("copied");
+
+        let names: Vec<_> = fs::read_dir(&copy)
+            .expect("list")
+            .flatten()
+            .map(|entry| entry.file_name())
+            .collect();
+        assert_eq!(names, ["config.yaml"]);
+        assert_eq!(
+            fs::read_to_string(copy.join("config.yaml")).expect("read"),
+            "a: 1\n"
+        );
+        assert!(
+            !fs::symlink_metadata(copy.join("config.yaml"))
+                .expect("file")
+                .is_symlink()
+        );
+    }
+
+    #[test]
+    fn java_does_not_live_in_flinks_home() {
+        assert_eq!(home_of(Path::new("/bin/sh")), None);
+        assert_eq!(home_of(Path::new("no-such-command-anywhere")), None);
+    }
+}
