@@ -57,6 +57,16 @@ pub(super) fn run(args: &InspectArgs, env: Vec<(OsString, OsString)>) -> anyhow:
     Ok(ExitCode::SUCCESS)
 }
 
+/// A relative path is meant from here; Flink would not know from where.
+fn absolute(path: &str) -> String {
+    let relative = !path.starts_with('/') && !path.contains(':');
+    let found = relative.then(|| std::path::absolute(path).ok()).flatten();
+    found.map_or_else(
+        || path.to_owned(),
+        |path| path.to_string_lossy().into_owned(),
+    )
+}
+
 /// Checks that `bytes` are a complete `_metadata` file and shows it; `location` is where they were read from.
 fn render(bytes: &[u8], location: &str, output: Output) -> Result<String, MetadataError> {
     let metadata = metadata::parse(bytes)?;
