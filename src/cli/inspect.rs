@@ -38,8 +38,8 @@ pub(super) struct InspectArgs {
 
 pub(super) fn run(args: &InspectArgs, env: Vec<(OsString, OsString)>) -> anyhow::Result<ExitCode> {
     let settings = settings(&args.settings, env)?;
-    let location =
-        Location::parse(&args.path).map_err(|error| failure(one_line(&error, 400), USAGE))?;
+    let location = Location::parse(&absolute(&args.path))
+        .map_err(|error| failure(one_line(&error, 400), USAGE))?;
     let storage = storage_for(&settings, &BTreeMap::new());
     let bytes = runtime()?
         .block_on(storage.read_metadata(&location))
