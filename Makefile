@@ -1,0 +1,65 @@
+# What can be done with this repository. On a Debian-like machine each target first installs what it needs and lacks
+# (tests/setup.sh; packages need root), so `make demo` and `make test` work on a fresh one.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.PHONY: help demo test test-matrix bench build clean
+
+# Where rustup puts cargo, should it be installed just now.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+# Versions of Flink and of everything else: FLINK_1, FLINK_2, FLINK_MATRIX.
+VERSIONS := source tests/versions.env
+# Each test against Flink is a JobManager and a TaskManager of its own.
+export RUST_TEST_THREADS ?= 2
+
+help:
+	@cat <<'END'
+	make demo         a Flink job survives a SIGTERM and a kill -9 before your eyes, in about two minutes
+	make test         format, lints, documentation, and all tests; against real Flink 1.20 and 2.3
+	make test-matrix  the tests against the older versions of Flink
+	make bench        what Drey costs, in time and memory
+	make build        the static binary, for release
+	make clean        remove what was built here; downloads stay in ~/.cache/drey
+	END
+
+demo:
+	@$(VERSIONS)
+	tests/setup.sh tools
+	drey=$$(cargo build --locked --message-format=json-render-diagnostics | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
+	paths=$$(tests/setup.sh flink $$FLINK_2 job $$FLINK_2 java $$FLINK_2)
+	mapfile -t flink <<<"$$paths"
+	python3 tests/demo.py "$$drey" "$${flink[@]}"
+
+test:
+	@$(VERSIONS)
+	tests/setup.sh default stores >/dev/null
+	set -x
+	cargo fmt --check
+	cargo clippy --locked --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
+	cargo test --locked --features kill-points -- --skip matrix::
+	{ set +x; } 2>/dev/null
+	echo "Left out: the tests against Flink $$FLINK_MATRIX, which are in make test-matrix; the figures of make bench."
+
+test-matrix:
+	@$(VERSIONS)
+	tests/setup.sh tools matrix >/dev/null
+	set -x
+	cargo test --locked --features kill-points --test it -- matrix::
+
+bench:
+	@$(VERSIONS)
+	tests/setup.sh tools
+	drey=$$(cargo build --locked --release --message-format=json-render-diagnostics | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
+	paths=$$(tests/setup.sh flink $$FLINK_2 job $$FLINK_2 java $$FLINK_2)
+	mapfile -t flink <<<"$$paths"
+	python3 tests/bench/bench.py "$$drey" "$${flink[@]}"
+
+build:
+	@tests/setup.sh tools
+	drey=$$(cargo build --locked --release --message-format=json-render-diagnostics | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
+	ls -l "$$drey"
+
+clean:
+	cargo clean
