@@ -362,23 +362,10 @@ impl Planner<'_> {
 /// Access to storage as the settings say, and where they are silent, as the environment and Flink's own configuration do.
 #[must_use]
 pub fn storage_for(settings: &Settings, flink: &BTreeMap<String, String>) -> Storage {
-    let text = |url: &Option<url::Url>| {
-        url.as_ref()
-            .map(|url| url.as_str().trim_end_matches('/').to_owned())
-    };
-    let mut own = StorageSettings {
-        timeout: Some(settings.storage_timeout),
-        ..StorageSettings::default()
-    };
-    own.s3.endpoint = text(&settings.s3_endpoint);
-    own.s3.region.clone_from(&settings.s3_region);
-    own.s3.path_style = settings.s3_path_style;
-    own.gcs.endpoint = text(&settings.gcs_endpoint);
-    own.azure.endpoint = text(&settings.azure_endpoint);
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     Storage::new(
-        own.over(StorageSettings::from_env(variables))
+        settings
+            .storage()
+            .over(StorageSettings::from_env(std::env::vars_os()))
             .over(StorageSettings::from_flink(flink)),
     )
 }
