@@ -29,7 +29,7 @@ demo:
 	drey=$$(cargo build --locked --message-format=json-render-diagnostics | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
 	paths=$$(tests/setup.sh flink $$FLINK_2 job $$FLINK_2 java $$FLINK_2)
 	mapfile -t flink <<<"$$paths"
-	python3 tests/demo.py "$$drey" "$${flink[@]}"
+	python3 -B tests/demo/demo.py "$$drey" "$${flink[@]}"
 
 test:
 	@$(VERSIONS)
@@ -54,7 +54,7 @@ bench:
 	drey=$$(cargo build --locked --release --message-format=json-render-diagnostics | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
 	paths=$$(tests/setup.sh flink $$FLINK_2 job $$FLINK_2 java $$FLINK_2)
 	mapfile -t flink <<<"$$paths"
-	python3 tests/bench/bench.py "$$drey" "$${flink[@]}"
+	python3 -B tests/bench/bench.py "$$drey" "$${flink[@]}"
 
 build:
 	@tests/setup.sh tools
