@@ -213,10 +213,10 @@ pub fn decide(policy: &Policy, seen: &Observation<'_>) -> Action {
         entry,
     };
     if let Some(reason) = &entry.frozen {
-        return turn.frozen(reason);
+        return turn.set_aside(&format!("the pointer is frozen: {reason}"));
     }
     if entry.person_decided() {
-        return turn.frozen("a person has chosen what the next start resumes from");
+        return turn.set_aside("a person has chosen what the next start resumes from");
     }
     match (&entry.intent, seen.ask) {
         // A stop aborts plain savepoints that are under way, and it does not wait for them.

@@ -73,7 +73,10 @@ impl Supervisor {
         }
         let entry = self.pointer.jobs.get(APPLICATION);
         let open = entry.is_some_and(|entry| {
-            entry.intent.is_none() && entry.ended.is_none() && !stopped(entry)
+            entry.intent.is_none()
+                && entry.ended.is_none()
+                && !entry.person_decided()
+                && !stopped(entry)
         });
         if finished && open {
             self.record_ended(APPLICATION, JobStatus::Finished);

@@ -19,8 +19,6 @@ use crate::telemetry::one_line;
 pub(super) struct Watch {
     /// The restored checkpoint was compared with the chosen one.
     compared: bool,
-    /// Checkpoint id and time of the last restore.
-    restored: Option<(i64, Timestamp)>,
     completed: Option<i64>,
     /// What Flink says of the job's checkpoints; `None` inside: it has none at all.
     config: Option<Option<CheckpointConfig>>,
@@ -157,12 +155,11 @@ impl Supervisor {
             return;
         };
         let first = !std::mem::replace(&mut job.watch.compared, true);
-        let again = job.watch.restored != restored;
-        job.watch.restored = restored;
         if first {
             self.compare_with_choice(key, view, stats);
         }
-        if again && let Some((id, at)) = restored {
+        // In every turn: a savepoint from before the failover may be recorded after it was noticed.
+        if let Some((id, at)) = restored {
             self.supersede(key, id, at);
         }
     }

@@ -194,12 +194,12 @@ impl Turn<'_> {
 
 /// No intent is open, or one that a stop takes the place of.
 impl Turn<'_> {
-    /// The run did not start from what was chosen: nothing of it is recorded.
-    pub(super) fn frozen(&self, reason: &str) -> Action {
+    /// The run did not start from what was chosen, or something else was chosen since: nothing of it is recorded.
+    pub(super) fn set_aside(&self, why: &str) -> Action {
         if self.seen.ask.is_some() || self.seen.process == Process::Gone {
-            return Action::Settle(Outcome::Nothing(format!("the pointer is frozen: {reason}")));
+            return Action::Settle(Outcome::Nothing(why.to_owned()));
         }
-        self.idle("the pointer is frozen")
+        self.idle("nothing of this run is recorded")
     }
 
     /// A savepoint is wanted and none is under way.
