@@ -39,7 +39,11 @@ fn recorded(points: impl IntoIterator<Item = RestorePoint>) -> JobEntry {
 }
 
 fn paths(entry: &JobEntry) -> Vec<&str> {
-    entry.history.iter().map(|point| point.path.as_str()).collect()
+    entry
+        .history
+        .iter()
+        .map(|point| point.path.as_str())
+        .collect()
 }
 
 fn newest(entry: &JobEntry) -> Option<&str> {
@@ -52,9 +56,30 @@ fn the_newest_point_is_the_highest_id_and_of_equal_ones_the_last_recorded() {
         (vec![], None),
         (vec![plain("a", 1), plain("b", 3), plain("c", 2)], Some("b")),
         (vec![plain("a", 3), plain("b", 3)], Some("b")),
-        (vec![point("u", PointKind::Stop, None), plain("b", 3)], Some("u")),
-        (vec![RestorePoint { lineage: 1, ..plain("other", 9) }, plain("b", 3)], Some("b")),
-        (vec![RestorePoint { superseded: true, ..plain("old", 9) }, plain("b", 3)], Some("b")),
+        (
+            vec![point("u", PointKind::Stop, None), plain("b", 3)],
+            Some("u"),
+        ),
+        (
+            vec![
+                RestorePoint {
+                    lineage: 1,
+                    ..plain("other", 9)
+                },
+                plain("b", 3),
+            ],
+            Some("b"),
+        ),
+        (
+            vec![
+                RestorePoint {
+                    superseded: true,
+                    ..plain("old", 9)
+                },
+                plain("b", 3),
+            ],
+            Some("b"),
+        ),
     ];
     for (points, wanted) in table {
         assert_eq!(newest(&recorded(points.clone())), wanted, "{points:#?}");
@@ -71,7 +96,13 @@ fn the_history_is_newest_first_and_holds_each_point_once() {
 fn the_same_path_in_another_lineage_is_another_point() {
     let mut entry = recorded([plain("a", 1)]);
     entry.open_lineage();
-    entry.record(RestorePoint { lineage: entry.lineage, ..plain("a", 1) }, 10);
+    entry.record(
+        RestorePoint {
+            lineage: entry.lineage,
+            ..plain("a", 1)
+        },
+        10,
+    );
     assert_eq!(paths(&entry), ["a", "a"]);
 }
 
@@ -90,28 +121,57 @@ fn the_history_forgets_the_oldest_but_never_the_newest_that_counts() {
 fn a_restore_from_a_lower_id_takes_back_the_plain_savepoints_before_it() {
     let stop = point("stop", PointKind::Stop, 7);
     let checkpoint = point("checkpoint", PointKind::Checkpoint, 8);
-    let later = RestorePoint { started: Some(at(21)), ..plain("later", 9) };
-    let unknown = RestorePoint { started: None, ..plain("unknown", 6) };
-    let mut entry = recorded([plain("lower", 4), plain("higher", 6), unknown, stop, checkpoint, later]);
+    let later = RestorePoint {
+        started: Some(at(21)),
+        ..plain("later", 9)
+    };
+    let unknown = RestorePoint {
+        started: None,
+        ..plain("unknown", 6)
+    };
+    let mut entry = recorded([
+        plain("lower", 4),
+        plain("higher", 6),
+        unknown,
+        stop,
+        checkpoint,
+        later,
+    ]);
     assert!(entry.supersede_above(5, at(20)));
-    let superseded: Vec<&str> =
-        entry.history.iter().filter(|point| point.superseded).map(|point| point.path.as_str()).collect();
+    let superseded: Vec<&str> = entry
+        .history
+        .iter()
+        .filter(|point| point.superseded)
+        .map(|point| point.path.as_str())
+        .collect();
     assert_eq!(superseded, ["unknown", "higher"]);
-    assert!(!entry.supersede_above(5, at(20)), "nothing changes the second time");
+    assert!(
+        !entry.supersede_above(5, at(20)),
+        "nothing changes the second time"
+    );
 }
 
 #[test]
 fn a_savepoint_recorded_after_its_job_went_back_behind_it_is_taken_back_too() {
     let mut entry = JobEntry::default();
     assert!(!entry.supersede_above(5, at(20)));
-    entry.record(RestorePoint { completed: at(25), ..plain("slow", 6) }, 10);
+    entry.record(
+        RestorePoint {
+            completed: at(25),
+            ..plain("slow", 6)
+        },
+        10,
+    );
     assert!(entry.supersede_above(5, at(20)));
     assert_eq!(newest(&entry), None);
 }
 
 #[test]
 fn whatever_outranks_the_point_of_a_start_is_taken_back() {
-    let other = RestorePoint { lineage: 1, ..plain("other lineage", 9) };
+    let other = RestorePoint {
+        lineage: 1,
+        ..plain("other lineage", 9)
+    };
     let mut entry = recorded([
         plain("chosen", 4),
         plain("lower", 3),
@@ -122,8 +182,19 @@ fn whatever_outranks_the_point_of_a_start_is_taken_back() {
     ]);
     entry.supersede_for("chosen");
     assert_eq!(newest(&entry), Some("chosen"));
-    assert_eq!(entry.counting().map(|point| point.path.as_str()).collect::<Vec<_>>(), ["lower", "chosen"]);
-    assert!(entry.history.iter().any(|point| point.path == "other lineage" && !point.superseded));
+    assert_eq!(
+        entry
+            .counting()
+            .map(|point| point.path.as_str())
+            .collect::<Vec<_>>(),
+        ["lower", "chosen"]
+    );
+    assert!(
+        entry
+            .history
+            .iter()
+            .any(|point| point.path == "other lineage" && !point.superseded)
+    );
 }
 
 #[test]
@@ -131,7 +202,10 @@ fn a_new_lineage_leaves_the_history_to_be_seen_and_counts_nothing_of_it() {
     let mut entry = recorded([plain("a", 1)]);
     (entry.cleared, entry.frozen) = (true, Some("mismatch".to_owned()));
     entry.open_lineage();
-    assert_eq!((entry.lineage, newest(&entry), paths(&entry)), (1, None, vec!["a"]));
+    assert_eq!(
+        (entry.lineage, newest(&entry), paths(&entry)),
+        (1, None, vec!["a"])
+    );
     assert_eq!((entry.cleared, entry.frozen), (false, None));
 }
 
@@ -143,7 +217,10 @@ fn a_sealed_pointer_names_the_newest_point_of_the_application() {
     *pointer.entry(APPLICATION) = recorded([plain("a", 1), plain("b", 2)]);
     *pointer.entry("another job") = recorded([plain("c", 3)]);
     pointer.seal();
-    assert_eq!((pointer.generation, pointer.savepoint_path.as_deref()), (2, Some("b")));
+    assert_eq!(
+        (pointer.generation, pointer.savepoint_path.as_deref()),
+        (2, Some("b"))
+    );
 }
 
 #[test]
@@ -160,8 +237,15 @@ fn a_pointer_is_readable_for_people() -> Result<(), Box<dyn Error>> {
     let json = serde_json::to_value(&pointer)?;
     assert_eq!(json["savepoint-path"], "file:/s/savepoint-1");
     let point = &json["jobs"]["application"]["history"][0];
-    assert_eq!((&point["kind"], &point["checkpoint-id"]), (&"stop".into(), &1.into()));
-    assert_eq!(point.get("superseded"), None, "what is not the case is not written");
+    assert_eq!(
+        (&point["kind"], &point["checkpoint-id"]),
+        (&"stop".into(), &1.into())
+    );
+    assert_eq!(
+        point.get("superseded"),
+        None,
+        "what is not the case is not written"
+    );
     Ok(())
 }
 
@@ -187,11 +271,20 @@ fn run_id() -> impl Strategy<Value = RunId> {
 }
 
 fn reason() -> impl Strategy<Value = TriggerReason> {
-    prop::sample::select(vec![TriggerReason::Shutdown, TriggerReason::Manual, TriggerReason::Restore])
+    prop::sample::select(vec![
+        TriggerReason::Shutdown,
+        TriggerReason::Manual,
+        TriggerReason::Restore,
+    ])
 }
 
 fn kind() -> impl Strategy<Value = PointKind> {
-    prop::sample::select(vec![PointKind::Stop, PointKind::Savepoint, PointKind::Checkpoint, PointKind::Set])
+    prop::sample::select(vec![
+        PointKind::Stop,
+        PointKind::Savepoint,
+        PointKind::Checkpoint,
+        PointKind::Set,
+    ])
 }
 
 prop_compose! {
