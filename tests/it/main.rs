@@ -1,0 +1,18 @@
+//! Drey against real Flink: each test starts its own JobManager and TaskManager on loopback ports and ends them.
+//!
+//! `cargo test --features kill-points --test it`. What is needed is made once by `tests/setup.sh`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+#![allow(unreachable_pub, reason = "modules of a test binary")]
+#![allow(
+    dead_code,
+    reason = "what a scenario needs is used when that scenario is there"
+)]
+
+mod support;
+
+mod shutdown;

@@ -1,0 +1,170 @@
+//! Processes of one test: found by a mark in their environment, ended by their ids.
+
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::wait::{eventually, wait_until};
+
+/// Names the cluster's directory in the environment of everything that belongs to it.
+pub const MARK: &str = "IT_CLUSTER";
+
+/// A process that a test started, killed when this is dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    /// What it wrote to standard error, and to standard output if that has no file of its own.
+    pub log: PathBuf,
+}
+
+impl Process {
+    /// Starts `command` with both outputs in `log`.
+    pub fn start(command: &mut Command, log: PathBuf) -> Self {
+        let file = File::create(&log).unwrap();
+        command.stdout(file.try_clone().unwrap()).stderr(file);
+        Self::spawn(command, log)
+    }
+
+    /// Starts `command` with standard error in `log` and standard output in `out`.
+    pub fn start_with_output(command: &mut Command, log: PathBuf, out: &Path) -> Self {
+        command
+            .stdout(File::create(out).unwrap())
+            .stderr(File::create(&log).unwrap());
+        Self::spawn(command, log)
+    }
+
+    fn spawn(command: &mut Command, log: PathBuf) -> Self {
+        let child = command
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        Self { child, log }
+    }
+
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
+    pub fn term(&self) {
+        signal(self.pid(), Signal::TERM);
+    }
+
+    pub fn int(&self) {
+        signal(self.pid(), Signal::INT);
+    }
+
+    /// `kill -9`, and waits for its end.
+    pub fn kill(&mut self) {
+        signal(self.pid(), Signal::KILL);
+        self.exit();
+    }
+
+    /// Stops it in its tracks, until [`Process::proceed`].
+    pub fn pause(&self) {
+        signal(self.pid(), Signal::STOP);
+    }
+
+    pub fn proceed(&self) {
+        signal(self.pid(), Signal::CONT);
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for its end.
+    pub fn exit(&mut self) -> ExitStatus {
+        let what = format!("end of the process that logs to {}", self.log.display());
+        eventually(&what, || self.child.try_wait().unwrap())
+    }
+
+    /// Waits for its end; the exit code, or minus the signal.
+    pub fn exit_code(&mut self) -> i32 {
+        let status = self.exit();
+        let signal = || -status.signal().unwrap_or_default();
+        status.code().unwrap_or_else(signal)
+    }
+
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap()).into_owned()
+    }
+
+    /// Waits for `text` in its log; fails at once when it ends without.
+    pub fn wait_for_log(&mut self, text: &str) {
+        self.wait_for_logs(text, 1);
+    }
+
+    /// Waits until `text` is in its log `times` times.
+    pub fn wait_for_logs(&mut self, text: &str, times: usize) {
+        let what = format!("{times} × {text:?} in {}", self.log.display());
+        wait_until(&what, || {
+            let running = self.is_running();
+            let found = self.log().matches(text).count() >= times;
+            assert!(
+                found || running,
+                "it ended ({:?}) without {what}",
+                self.exit()
+            );
+            found
+        });
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            drop(self.child.kill());
+            drop(self.child.wait());
+        }
+    }
+}
+
+pub fn signal(pid: i32, signal: Signal) {
+    // It may have ended already.
+    let _ = kill_process(Pid::from_raw(pid).unwrap(), signal);
+}
+
+/// The processes that belong to the cluster in `dir`: whatever was started there, and what those have started.
+pub fn belonging_to(dir: &Path) -> Vec<i32> {
+    let mark = format!("{MARK}={}", dir.display());
+    let marked = |pid: &i32| {
+        fs::read(format!("/proc/{pid}/environ")).is_ok_and(|all| {
+            all.split(|byte| *byte == 0)
+                .any(|one| one == mark.as_bytes())
+        })
+    };
+    pids().filter(marked).collect()
+}
+
+/// Whether it is a JVM that runs `class`.
+pub fn is_java(pid: i32, class: &str) -> bool {
+    let java = fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.ends_with("bin/java"));
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    java && String::from_utf8_lossy(&line).contains(class)
+}
+
+fn pids() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// A port that nobody listens on. Below the ports that the kernel gives to outgoing connections, and never the same
+/// twice, so that it stays free until a process that is started with it listens there.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 10_000;
+    const COUNT: u16 = 20_000;
+    let start = u16::try_from(std::process::id() * 61 % u32::from(COUNT)).unwrap();
+    for _ in 0..COUNT {
+        let at = (start + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        if TcpListener::bind(("127.0.0.1", FIRST + at)).is_ok() {
+            return FIRST + at;
+        }
+    }
+    panic!("no free port")
+}
