@@ -136,6 +136,7 @@ impl Scene {
             kind,
             reason: TriggerReason::Shutdown,
             format: None,
+            other_format: None,
             directory: Some("file:/savepoints/".to_owned()),
             since: at(0),
             deadline: at(30),
