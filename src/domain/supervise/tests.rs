@@ -34,7 +34,7 @@ fn run_id(byte: u8) -> RunId {
     RunId::from_bytes([byte; 6])
 }
 
-/// A situation: at second 10 of an ask from second 0 until second 30.
+/// A situation: at second 10 of an ask from second 0 until second 30, of which an ending process keeps the last five.
 #[derive(Clone)]
 struct Scene {
     policy: Policy,
@@ -139,7 +139,8 @@ impl Scene {
             other_format: None,
             directory: Some("file:/savepoints/".to_owned()),
             since: at(0),
-            deadline: at(30),
+            // A process that ends needs the last five seconds for itself.
+            deadline: at(if must_end { 30 } else { 25 }),
             must_end,
         });
         self
