@@ -279,9 +279,11 @@ impl Supervisor {
         kill_point("after-record");
         info!(job_id, %kind, savepoint_path = path, checkpoint_id, bytes, duration_ms, "Restore point recorded");
         if let Some(job) = self.jobs.get_mut(key) {
-            let fallback = job.evidence.fallback.take();
+            let known = std::mem::take(&mut job.evidence);
             job.evidence = Evidence {
-                fallback,
+                fallback: known.fallback,
+                // After a fallback the failure still stands, or the next turn would ask for another stop.
+                failure: known.failure.filter(|_| !new.close_intent),
                 ..Evidence::default()
             };
         }
