@@ -176,13 +176,7 @@ impl Planner<'_> {
     pub fn new_run(&self) -> Result<Run, NoStart> {
         let id = RunId::from_bytes(random());
         let keys = RestoreKeys::of(self.version);
-        let own = |base: &str| {
-            format!(
-                "{}/{}/{id}",
-                base.trim_end_matches('/'),
-                self.settings.cluster_id
-            )
-        };
+        let own = |base: &str| format!("{}/{}/{id}", self.base(base), self.settings.cluster_id);
         let checkpoints = self
             .settings
             .checkpoint_dir
@@ -223,6 +217,18 @@ impl Planner<'_> {
             flink_version: self.version.to_string(),
             id,
         })
+    }
+
+    /// `directory` without the part that an earlier start has put behind it, in the very file that is read here.
+    fn base<'d>(&self, directory: &'d str) -> &'d str {
+        let directory = directory.trim_end_matches('/');
+        let last = self.flink.configuration.get(RUN_KEY);
+        last.and_then(|run| directory.strip_suffix(run.as_str())?.strip_suffix('/'))
+            .and_then(|rest| {
+                rest.strip_suffix(self.settings.cluster_id.as_str())?
+                    .strip_suffix('/')
+            })
+            .unwrap_or(directory)
     }
 
     fn check_directory(&self, base: &str) -> Result<(), NoStart> {
@@ -397,7 +403,10 @@ pub async fn prepare(
         RestorePlan::Fresh(why) => (None, why),
         _ => return Ok(Err(plan)),
     };
-    let cleared = entry.cleared;
+    // A start path that the last start has put into the very file that is read here is not the user's.
+    let parent = entry.run.as_ref().and_then(|run| run.parent.as_ref());
+    let stale = parent.is_some_and(|parent| planner.configured() == Some(parent.path.as_str()));
+    let cleared = entry.cleared || stale;
     let unused = entry
         .run
         .clone()
