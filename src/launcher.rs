@@ -194,7 +194,7 @@ impl Launcher {
                 settled = orders, if ordered.is_none() => {
                     ordered = Some(settled);
                     running.flink.terminate();
-                    kill_at = Some(Instant::now() + KILL_AFTER);
+                    kill_at = Some(kill_time(deadline));
                 }
                 () = at(deadline), if ordered.is_none() && deadline.is_some() => {
                     warn!("The time is up: Flink is ended without the supervisor's word");
@@ -227,10 +227,15 @@ impl Launcher {
                 Vec::new()
             }
         };
-        // What made Flink end is known better from before its end.
-        ordered
-            .filter(|ordered| !ordered.is_empty())
-            .unwrap_or(settled)
+        // What made Flink end is known better from before its end; but a stop may have completed during it.
+        let known = ordered.unwrap_or_default().into_iter().map(|before| {
+            let late = settled
+                .iter()
+                .find(|after| after.job == before.job && after.outcome == SettledOutcome::Recorded);
+            late.cloned().unwrap_or(before)
+        });
+        let known: Vec<Settled> = known.collect();
+        if known.is_empty() { settled } else { known }
     }
 
     fn next(&self, running: &Running, exit: Exit, settled: &[Settled], told: bool) -> Next {
@@ -323,6 +328,15 @@ async fn persistently(socket: &Path, call: &Call) -> Reply {
             }
         }
     }
+}
+
+/// When a Flink that got SIGTERM now is killed: no later than the deadline, unless that has passed already.
+fn kill_time(deadline: Option<Instant>) -> Instant {
+    let now = Instant::now();
+    let most = now + KILL_AFTER;
+    deadline
+        .filter(|deadline| *deadline > now)
+        .map_or(most, |deadline| deadline.min(most))
 }
 
 async fn at(time: Option<Instant>) {

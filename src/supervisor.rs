@@ -98,7 +98,9 @@ impl Supervisor {
         let pointer = load(&store, &settings.cluster_id)?;
         let policy = Policy {
             retry: RETRY,
-            reserve: (settings.shutdown_timeout / 5).min(Duration::from_secs(10)),
+            // Never less than the 5 s that a JobManager may take to end.
+            reserve: (settings.shutdown_timeout / 5)
+                .clamp(Duration::from_secs(5), Duration::from_secs(10)),
             restart_patience: settings.shutdown_timeout / 4,
             idle: Duration::from_secs(2),
             allow_unverified: settings.allow_unverified,
