@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tracing::{debug, error, warn};
+use tracing::{debug, warn};
 use url::Url;
 
 use super::{Job, Supervisor};
@@ -33,6 +33,8 @@ pub(super) struct Cluster {
     pub(super) reachable: bool,
     /// It has shown the run id that it was started with.
     recognized: bool,
+    /// The last failure, so that only a new one is logged.
+    failure: String,
 }
 
 impl Cluster {
@@ -72,6 +74,7 @@ impl Cluster {
             configuration: flink.configuration.clone(),
             reachable: false,
             recognized: false,
+            failure: String::new(),
         })
     }
 
@@ -79,18 +82,41 @@ impl Cluster {
     async fn jobs(&mut self) -> Result<Vec<JobView>, RestError> {
         if !self.recognized {
             let configuration = self.rest.jobmanager_config().await?;
-            let found = configuration.get(RUN_KEY);
-            if found.map(String::as_str) != Some(self.run.as_str()) {
-                error!(rest = self.url.as_str(), found, expected = %self.run,
-                    "Another Flink answers at the REST address: give this one a port of its own with rest.port");
+            let found = configuration.get(RUN_KEY).map(String::as_str);
+            if found != Some(self.run.as_str()) {
+                let what = format!(
+                    "another Flink answers there ({RUN_KEY} is {}, not {}): give this one a port of its own with rest.port",
+                    found.unwrap_or("not set"),
+                    self.run
+                );
                 return Err(RestError::Garbage {
                     request: "GET /jobmanager/config".to_owned(),
-                    what: format!("{RUN_KEY} is not {}", self.run),
+                    what,
                 });
             }
             self.recognized = true;
         }
         self.rest.jobs().await
+    }
+}
+
+impl Cluster {
+    /// Notes that it did not answer, and says so once for each reason.
+    fn failed(&mut self, error: &RestError) {
+        // A JobManager that comes up refuses connections at first, and then it is not available yet.
+        let comes_up = matches!(
+            error,
+            RestError::Unreachable { .. } | RestError::Unavailable { .. }
+        );
+        let (text, rest) = (one_line(error, 500), self.url.as_str());
+        let known = self.failure == text;
+        if self.reachable || !(comes_up || known) {
+            warn!(rest, error = text, "Flink does not answer");
+        } else {
+            debug!(rest, error = text, "Flink does not answer");
+        }
+        self.failure = text;
+        self.reachable = false;
     }
 }
 
@@ -155,24 +181,16 @@ impl Supervisor {
         else {
             return;
         };
-        let was = cluster.reachable;
         let views = cluster.jobs().await;
-        cluster.reachable = views.is_ok();
         match views {
             Ok(views) => {
+                cluster.reachable = true;
+                cluster.failure.clear();
                 self.place(views);
                 self.watch_jobs().await;
             }
             Err(error) => {
-                let (error, rest) = (
-                    one_line(&error, 300),
-                    self.cluster.as_ref().map(|c| c.url.to_string()),
-                );
-                if was {
-                    warn!(rest, error, "Flink does not answer");
-                } else {
-                    debug!(rest, error, "Flink does not answer");
-                }
+                cluster.failed(&error);
                 for job in self.jobs.values_mut() {
                     job.view = None;
                 }

@@ -208,6 +208,9 @@ impl Turn<'_> {
         if let Some(path) = done {
             return Action::Settle(Outcome::Recorded(path.to_owned()));
         }
+        if let Some(status) = self.over() {
+            return Action::Settle(Outcome::Ended(status));
+        }
         match self.seen.job {
             Sighting::Seen(job) if job.status == JobStatus::Failed => {
                 return self.give_up(ask, "the job has failed");
@@ -242,10 +245,13 @@ impl Turn<'_> {
         if failing && self.seen.now >= patience {
             return self.give_up(ask, "the job keeps restarting");
         }
-        if self.overdue(ask) {
-            return self.give_up(ask, "the job was not running in time");
+        let silent = matches!(self.seen.job, Sighting::Unreachable);
+        match (self.overdue(ask), silent) {
+            (true, true) => self.give_up(ask, "Flink did not answer in time"),
+            (true, false) => self.give_up(ask, "the job was not running in time"),
+            (false, true) => self.retry("Flink does not answer"),
+            (false, false) => self.retry("not all tasks are running yet"),
         }
-        self.retry("not all tasks are running yet")
     }
 
     /// There will be no savepoint. Who only asked for one is told; before an end the newest checkpoint has to do.
@@ -283,9 +289,10 @@ impl Turn<'_> {
         }
         match self.seen.job {
             Sighting::Seen(job) if job.status.is_globally_terminal() => self.ended(job),
-            _ if self.seen.process == Process::Gone => {
-                Action::Settle(Outcome::Nothing("the Flink process has ended".to_owned()))
-            }
+            _ if self.seen.process == Process::Gone => Action::Settle(self.over().map_or_else(
+                || Outcome::Nothing("the Flink process has ended".to_owned()),
+                Outcome::Ended,
+            )),
             _ => self.idle("nothing to do"),
         }
     }
@@ -298,6 +305,13 @@ impl Turn<'_> {
             Some(ended) => Action::Settle(Outcome::Ended(ended.status)),
             None => Action::RecordEnded(job.status),
         }
+    }
+
+    /// The recorded end of a job that Flink does not show any more. Not of one that failed: that may be started again.
+    fn over(&self) -> Option<JobStatus> {
+        let ended = self.entry.ended.as_ref()?;
+        let gone = !matches!(self.seen.job, Sighting::Seen(_));
+        (gone && ended.status != JobStatus::Failed).then_some(ended.status)
     }
 
     /// The path of the stop-with-savepoint that ended the present run, if one is recorded.
