@@ -14,5 +14,14 @@
 )]
 
 mod support;
+#[path = "../support/mounts.rs"]
+mod mounts;
+#[path = "../support/servers.rs"]
+mod servers;
 
+mod failures;
+mod rest;
+mod restore;
+mod session;
 mod shutdown;
+mod storage_s3;

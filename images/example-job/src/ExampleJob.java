@@ -47,6 +47,6 @@ public final class ExampleJob {
                 .sinkTo(sink)
                 .name("files")
                 .uid("files");
-        env.execute("example");
+        env.execute(options.text("name", "example"));
     }
 }

@@ -14,6 +14,7 @@ final class Options implements Serializable {
     static final String USAGE = String.join(
             "\n",
             "--out DIR                where the committed part files go (required)",
+            "--name TEXT              the job's name (example)",
             "--rate N                 events per second of all subtasks together; 0: unlimited (1000)",
             "--count N                stop after the numbers 0 to N-1; -1: never (-1)",
             "--splits N               parts of the number sequence; a restored job keeps its own (8)",

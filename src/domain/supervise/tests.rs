@@ -804,6 +804,26 @@ fn the_end_of_a_job_is_recorded_once() {
         ),
         (
             scene()
+                .ending()
+                .gone()
+                .with(|s| s.entry.ended = Some(ended(JobStatus::Finished))),
+            "settle ended FINISHED",
+        ),
+        (
+            scene()
+                .gone()
+                .with(|s| s.entry.ended = Some(ended(JobStatus::Canceled))),
+            "settle ended CANCELED",
+        ),
+        (
+            scene()
+                .ending()
+                .gone()
+                .with(|s| s.entry.ended = Some(ended(JobStatus::Failed))),
+            "search fallback",
+        ),
+        (
+            scene()
                 .job(JobStatus::Finished, 0)
                 .with(|s| s.stopped_outside = Some("s")),
             "verify s",

@@ -40,6 +40,7 @@ pub struct Cluster {
     pub(super) job_args: Vec<String>,
     pub(super) env: BTreeMap<String, String>,
     started: AtomicU32,
+    plugins: Option<PathBuf>,
 }
 
 impl Cluster {
@@ -74,6 +75,7 @@ impl Cluster {
             job_args: vec!["--rate".to_owned(), "1000".to_owned()],
             env: BTreeMap::new(),
             started: AtomicU32::new(0),
+            plugins: None,
             installation,
         };
         let (key, value) = cluster.java_options();
@@ -108,6 +110,24 @@ impl Cluster {
     pub fn configure(&mut self, key: &str, value: impl ToString) {
         self.options.insert(key.to_owned(), value.to_string());
         self.write_configuration();
+    }
+
+    /// Takes an option of Flink away.
+    pub fn without(mut self, key: &str) -> Self {
+        self.options.remove(key);
+        self.write_configuration();
+        self
+    }
+
+    /// Gives Flink these plugins instead of its own.
+    pub fn plugins(mut self, directory: PathBuf) -> Self {
+        self.plugins = Some(directory);
+        self
+    }
+
+    /// Where Flink's REST interface is.
+    pub fn rest_port(&self) -> u16 {
+        self.rest_port
     }
 
     /// Arguments of the example job besides `--out`, instead of `--rate 1000`.
@@ -168,13 +188,15 @@ impl Cluster {
     }
 
     /// A new file in `log`, numbered in the order of starts.
-    pub(super) fn log_file(&self, name: &str) -> PathBuf {
+    pub fn log_file(&self, name: &str) -> PathBuf {
         let number = self.started.fetch_add(1, Ordering::Relaxed) + 1;
         self.path("log").join(format!("{number:02}-{name}.log"))
     }
 
     /// `program` with an environment that has nothing in it but what belongs to this cluster.
-    pub(super) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let own = || self.installation.home.join("plugins");
+        let plugins = self.plugins.clone().unwrap_or_else(own);
         let mut command = Command::new(program);
         command.env_clear();
         for name in ["PATH", "HOME", "LANG"] {
@@ -187,7 +209,7 @@ impl Cluster {
             .env(MARK, self.dir.path())
             .env("JAVA_HOME", &self.installation.java_home)
             .env("FLINK_LIB_DIR", &self.installation.lib)
-            .env("FLINK_PLUGINS_DIR", self.installation.home.join("plugins"))
+            .env("FLINK_PLUGINS_DIR", plugins)
             .env("FLINK_CONF_DIR", self.path("conf"))
             .env("FLINK_LOG_DIR", self.path("log"))
             .env("FLINK_PID_DIR", self.path("pid"))
@@ -196,7 +218,7 @@ impl Cluster {
     }
 
     /// Java with one of the argument files, running `class`.
-    pub(super) fn java(&self, args: &str, class: &str) -> Vec<String> {
+    pub fn java(&self, args: &str, class: &str) -> Vec<String> {
         let installation = &self.installation;
         let java = installation.java_home.join("bin/java");
         let args = installation.java_args.join(args);

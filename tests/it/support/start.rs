@@ -12,7 +12,9 @@ pub struct Start<'a> {
     verb: &'static str,
     script: bool,
     command: Command,
+    flink_args: Vec<String>,
     job_args: Vec<String>,
+    instead: Option<Vec<String>>,
 }
 
 impl<'a> Start<'a> {
@@ -24,13 +26,33 @@ impl<'a> Start<'a> {
             verb,
             script: false,
             command,
+            flink_args: Vec::new(),
             job_args: cluster.job_args.clone(),
+            instead: None,
         }
     }
 
     /// Starts Flink by its own script, as a person would, instead of by its class, which takes a third of the time.
     pub fn script(mut self) -> Self {
         self.script = true;
+        self
+    }
+
+    /// Flags of Drey with their values.
+    pub fn flags(mut self, flags: &[&str]) -> Self {
+        self.command.args(flags);
+        self
+    }
+
+    /// Arguments for Flink's own entry point, as `--job-id`.
+    pub fn flink_args(mut self, args: &[&str]) -> Self {
+        self.flink_args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        self
+    }
+
+    /// Starts another command instead of the JobManager.
+    pub fn command(mut self, words: Vec<String>) -> Self {
+        self.instead = Some(words);
         self
     }
 
@@ -63,21 +85,24 @@ impl<'a> Start<'a> {
         if self.verb == "sidecar" {
             return Process::start(&mut self.command, log);
         }
-        let flink = self.flink();
+        let flink = self.instead.take().unwrap_or_else(|| self.flink());
         self.command.arg("--").args(flink);
         let out = self.cluster.log_file("jm");
         Process::start_with_output(&mut self.command, log, &out)
     }
 
-    fn flink(&self) -> Vec<String> {
+    /// The command that starts the JobManager.
+    pub fn flink(&self) -> Vec<String> {
         let mut words = if self.script {
             let script = self.cluster.installation.home.join("bin/standalone-job.sh");
             vec![script.display().to_string(), "start-foreground".to_owned()]
         } else {
             self.cluster.java("jm.args", JOB_MANAGER)
         };
-        let job = ["--job-classname", "io.drey.example.ExampleJob", "--out"];
+        let job = ["--job-classname", "io.drey.example.ExampleJob"];
         words.extend(job.map(str::to_owned));
+        words.extend(self.flink_args.iter().cloned());
+        words.push("--out".to_owned());
         words.push(self.cluster.path("out").display().to_string());
         words.extend(self.job_args.iter().cloned());
         words
