@@ -19,9 +19,8 @@ mod mounts;
 #[path = "../support/servers.rs"]
 mod servers;
 
-mod failures;
-mod rest;
-mod restore;
-mod session;
+mod commands;
+mod ends;
+mod kills;
 mod shutdown;
-mod storage_s3;
+mod split;

@@ -10,7 +10,6 @@ mod wait;
 
 pub use cluster::Cluster;
 pub use installation::Version;
-pub use processes::Process;
-pub use rest::Rest;
-pub use start::Start;
-pub use wait::{LIMIT, eventually, wait_until};
+pub use processes::{Process, signal};
+pub use rest::plain_path;
+pub use wait::wait_until;

@@ -285,6 +285,13 @@ impl Cluster {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Starts a command of Drey whose end is not waited for; both outputs are in its log.
+    pub fn drey_background(&self, args: &[&str]) -> Process {
+        let mut command = self.drey_command();
+        command.env("DREY_LOG_LEVEL", "info").args(args);
+        Process::start(&mut command, self.log_file(&format!("drey-{}", args[0])))
+    }
+
     /// Makes one call to the supervisor; `None` when none listens.
     pub fn call(&self, call: &Call) -> Option<Reply> {
         let mut stream = UnixStream::connect(self.path("state/drey.sock")).ok()?;
@@ -343,6 +350,15 @@ impl Cluster {
     /// All complete checkpoints on disk.
     pub fn checkpoints(&self) -> Vec<PathBuf> {
         complete(&self.path("checkpoints"))
+    }
+
+    /// The checkpoint with the highest id.
+    pub fn newest_checkpoint(&self) -> Option<PathBuf> {
+        let id = |path: &PathBuf| -> Option<u64> {
+            let name = path.file_name()?.to_str()?;
+            name.strip_prefix("chk-")?.parse().ok()
+        };
+        self.checkpoints().into_iter().max_by_key(id)
     }
 
     /// The process ids of all JobManagers of this cluster.

@@ -96,23 +96,30 @@ impl Process {
 
     /// Waits for `text` in its log; fails at once when it ends without.
     pub fn wait_for_log(&mut self, text: &str) {
-        self.wait_for_logs(text, 1);
+        self.wait_for_logs(&[text]);
     }
 
-    /// Waits until `text` is in its log `times` times.
-    pub fn wait_for_logs(&mut self, text: &str, times: usize) {
-        let what = format!("{times} × {text:?} in {}", self.log.display());
+    /// Waits until its log has these texts in this order; fails at once when it ends without.
+    pub fn wait_for_logs(&mut self, texts: &[&str]) {
+        let what = format!("{texts:?} in {}", self.log.display());
         wait_until(&what, || {
             let running = self.is_running();
-            let found = self.log().matches(text).count() >= times;
-            assert!(
-                found || running,
-                "it ended ({:?}) without {what}",
-                self.exit()
-            );
+            let found = in_order(&self.log(), texts);
+            assert!(found || running, "{:?} without {what}", self.exit());
             found
         });
     }
+}
+
+fn in_order(log: &str, texts: &[&str]) -> bool {
+    let mut rest = log;
+    texts.iter().all(|text| match rest.split_once(text) {
+        Some((_, after)) => {
+            rest = after;
+            true
+        }
+        None => false,
+    })
 }
 
 impl Drop for Process {
