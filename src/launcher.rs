@@ -296,17 +296,25 @@ async fn orders(socket: &Path, running: &Running, deadline: Option<Instant>) -> 
         if let Some(deadline) = deadline {
             let left = deadline.saturating_duration_since(Instant::now());
             let budget_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-            persistently(socket, &Call::Shutdown { budget_ms }).await;
+            if let Err(error) = control::call(socket, &Call::Shutdown { budget_ms }).await {
+                // The next supervisor has to hear of Flink before it can stop its jobs.
+                went_away(&error);
+                continue;
+            }
         }
         match control::call(socket, &Call::Order).await {
             Ok(Reply::Terminate { settled }) => return settled,
             Ok(other) => warn!(answer = ?other, "Unexpected answer of the supervisor"),
-            Err(error) => warn!(
-                error = one_line(&error, 200),
-                "The supervisor went away: Flink runs on"
-            ),
+            Err(error) => went_away(&error),
         }
     }
+}
+
+fn went_away(error: &io::Error) {
+    warn!(
+        error = one_line(error, 200),
+        "The supervisor went away: Flink runs on"
+    );
 }
 
 async fn persistently(socket: &Path, call: &Call) -> Reply {

@@ -147,7 +147,11 @@ impl Supervisor {
 
     async fn accept(&mut self, call: Call, back: oneshot::Sender<Reply>) {
         let reply = match call {
-            Call::Prepare(flink) => self.prepare(&flink).await,
+            Call::Prepare(flink) => {
+                // What had to end has ended: a sidecar outlives its Flink.
+                self.shutdown = None;
+                self.prepare(&flink).await
+            }
             Call::Started {
                 flink,
                 run,
