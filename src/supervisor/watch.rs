@@ -185,6 +185,8 @@ impl Supervisor {
                 error!(job_id = %view.id, mismatch, "Flink did not restore what was chosen: the pointer is frozen");
                 self.update(key, |entry| entry.frozen = Some(mismatch));
             }
+            // A supervisor that takes over may find it stopped by what the last one had begun.
+            None if view.status != JobStatus::Running => {}
             None => {
                 let checkpoint_id = restored.map(|restored| restored.checkpoint_id);
                 info!(job_id = %view.id, name = view.name, restored_checkpoint_id = checkpoint_id, "Job is running");
