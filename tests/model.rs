@@ -2,8 +2,8 @@
 //! storage, of the pointer store, of a launcher, and of a supervisor that may die between any two steps.
 //!
 //! Each scenario is a [`Budget`]: how often each thing may happen. Within it *all* orders are searched, breadth first, to
-//! the end (no bound on the depth), so that a broken promise comes with a shortest trace. `DREY_MODEL_DEPTH=N` searches
-//! the sum of all scenarios instead, to depth N. One tick is a third of the grace period; a job is one piece of work
+//! the end (no bound on the depth), so that a broken promise comes with a short trace. The sum of all scenarios is searched
+//! to a depth of 13 steps, or of `DREY_MODEL_DEPTH`. One tick is a third of the grace period; a job is one piece of work
 //! further with each of its snapshots; an observation of the job may be as old as one likes.
 //!
 //! What the model leaves out: a job without any checkpoint that goes back to its start (nothing tells Drey of it), a
@@ -47,6 +47,7 @@ const CALM: Budget = Budget {
     failed_writes: 0,
     ends: 0,
     owners: 0,
+    choices: 0,
 };
 
 /// SIGTERM, and everything dies once at any time.
@@ -127,20 +128,50 @@ const LINEAGE: Budget = Budget {
     ..CALM
 };
 
-/// How deep to search, when not to the end.
-fn depth() -> Option<usize> {
-    std::env::var("DREY_MODEL_DEPTH").ok()?.parse().ok()
-}
+/// A person sets or clears the pointer while the job runs, stops, or is gone.
+const CHOICE: Budget = Budget {
+    ticks: 1,
+    starts: 3,
+    checkpoints: 2,
+    terms: 1,
+    flink_crashes: 1,
+    choices: 1,
+    ..CALM
+};
+
+/// Everything that may happen in one of the scenarios, in any order.
+const ALL: Budget = Budget {
+    ticks: 4,
+    starts: 3,
+    supervisor_crashes: 1,
+    flink_crashes: 1,
+    failovers: 1,
+    checkpoints: 2,
+    failures: 1,
+    terms: 1,
+    manual: 1,
+    manual_stops: 1,
+    damages: 1,
+    outages: 1,
+    lost_posts: 1,
+    failed_writes: 1,
+    ends: 1,
+    owners: 1,
+    choices: 1,
+};
+
+/// How deep everything is searched.
+const DEPTH: usize = 13;
 
 /// Searches until `finish`. Broken promises come first, with their shortest traces printed, then what else was seen.
 fn explore(
     name: &str,
     search: Search,
-    finish: HasDiscoveries,
+    (finish, depth): (HasDiscoveries, Option<usize>),
 ) -> (Vec<&'static str>, Vec<&'static str>) {
     let started = Instant::now();
     let mut builder = search.checker().threads(2).finish_when(finish);
-    if let Some(depth) = depth() {
+    if let Some(depth) = depth {
         builder = builder.target_max_depth(depth);
     }
     let checker = builder.spawn_bfs().join();
@@ -168,12 +199,16 @@ fn explore(
 
 /// All promises hold in every state within `budget`, and the search has come across all of `sights`.
 fn holds(name: &str, budget: Budget, sights: &[&'static str]) {
+    holds_to(None, name, budget, sights);
+}
+
+fn holds_to(depth: Option<usize>, name: &str, budget: Budget, sights: &[&'static str]) {
     let search = Search {
         budget,
         bug: None,
         notices_failover: true,
     };
-    let (broken, seen) = explore(name, search, HasDiscoveries::AnyFailures);
+    let (broken, seen) = explore(name, search, (HasDiscoveries::AnyFailures, depth));
     assert!(broken.is_empty(), "{broken:#?}");
     let unseen: Vec<_> = sights
         .iter()
@@ -217,6 +252,11 @@ fn every_promise_holds_when_a_person_stops_the_job_too() {
 }
 
 #[test]
+fn every_promise_holds_when_a_person_chooses_where_to_go_on() {
+    holds("choice", CHOICE, &[sights::FROM_STOP]);
+}
+
+#[test]
 fn every_promise_holds_from_run_to_run() {
     holds(
         "lineage",
@@ -226,8 +266,16 @@ fn every_promise_holds_from_run_to_run() {
 }
 
 #[test]
+fn every_promise_holds_to_a_depth_whatever_happens() {
+    let depth =
+        std::env::var("DREY_MODEL_DEPTH").map(|depth| depth.parse().expect("a number of steps"));
+    holds_to(Some(depth.unwrap_or(DEPTH)), "everything", ALL, &[]);
+}
+
+#[test]
 fn every_planted_bug_is_found() {
     let table = [
+        (Bug::RecordsAbandonedRun, CHOICE, promises::AS_CHOSEN),
         (Bug::SendsBeforeStoring, CRASHES, promises::ONE_STOP),
         (Bug::NewTriggerOnResume, CRASHES, promises::ONE_STOP),
         (Bug::RecordsUnverified, STORAGE, promises::NO_WORSE),
@@ -251,7 +299,7 @@ fn every_planted_bug_is_found() {
                 bug: Some(*bug),
                 notices_failover: true,
             };
-            let finish = HasDiscoveries::AnyOf(BTreeSet::from([*promise]));
+            let finish = (HasDiscoveries::AnyOf(BTreeSet::from([*promise])), None);
             !explore(&format!("{bug:?}"), search, finish)
                 .0
                 .contains(promise)
@@ -269,6 +317,10 @@ fn a_failover_that_nobody_notices_may_leave_an_aborted_savepoint_in_the_pointer(
         bug: None,
         notices_failover: false,
     };
-    let (broken, _) = explore("unnoticed failover", search, HasDiscoveries::AnyFailures);
+    let (broken, _) = explore(
+        "unnoticed failover",
+        search,
+        (HasDiscoveries::AnyFailures, None),
+    );
     assert_eq!(broken, [promises::LOST]);
 }

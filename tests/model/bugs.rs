@@ -2,6 +2,8 @@
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Bug {
+    /// What a person chose while a job ran is forgotten when that job stops.
+    RecordsAbandonedRun,
     /// The request is sent before its intent is stored.
     SendsBeforeStoring,
     /// Whoever resumes an intent sends it with a trigger id of its own.

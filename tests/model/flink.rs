@@ -24,6 +24,7 @@ impl Flink {
             latest: from,
             restored: from.map(|(id, _)| (id, now)),
             operations: Vec::new(),
+            abandoned: false,
             ending: false,
         }
     }
@@ -110,8 +111,10 @@ fn snapshot(world: &mut World, kind: PointKind, trigger: u8, damaged: bool) -> S
     let path = file.path();
     if kind != PointKind::Savepoint {
         flink.latest = Some((file.id, file.position));
-        world.committed = world.committed.max(file.position);
-        world.point_made = true;
+        if !flink.abandoned {
+            world.committed = world.committed.max(file.position);
+            world.point_made = true;
+        }
     }
     world.files.push(file);
     path

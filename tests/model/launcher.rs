@@ -5,7 +5,7 @@ use std::sync::Arc;
 use drey::domain::job::JobStatus;
 use drey::domain::pointer::{JobEntry, PointKind, RestorePoint, Run};
 use drey::domain::restore::{
-    Choice, Found, RestorePlan, StartView, Strategy, UNREAD, begin, plan_restore,
+    Choice, Found, RestorePlan, StartView, Strategy, UNREAD, begin, person_chose, plan_restore,
 };
 use drey::domain::savepoint::SavepointKind;
 use drey::domain::supervise::{Process, Sighting, Verdict};
@@ -52,17 +52,12 @@ fn store(world: &mut World, choice: Option<&Choice>, forgotten: bool) {
         (world.committed, world.point_made) = (0, false);
     }
     world.require(choice.is_some() || !world.point_made, promises::NOT_FRESH);
+    if let Some(chosen) = world.chosen.take() {
+        let path = choice.map(|choice| choice.path.clone());
+        world.require(path == chosen, promises::AS_CHOSEN);
+    }
     (world.ended_of, world.runs) = (None, world.runs + 1);
-    let run = Run {
-        id: run_id(world.runs),
-        job_id: Some(job_id(world.runs)),
-        parent: None,
-        checkpoint_dir: None,
-        savepoint_dir: None,
-        stored: world.time(),
-        owner: world.owner.to_string(),
-        flink_version: String::new(),
-    };
+    let run = run(world.runs, world);
     if !forgotten {
         begin(Arc::make_mut(&mut world.entry), choice, run, KEEP);
     }
@@ -82,6 +77,19 @@ fn notice(world: &mut World) {
         .is_some_and(|known| known.id == run_id(run))
     {
         Arc::make_mut(&mut world.entry).supersede_above(i64::from(id), at(when));
+    }
+}
+
+pub(crate) fn run(number: u8, world: &World) -> Run {
+    Run {
+        id: run_id(number),
+        job_id: Some(job_id(number)),
+        parent: None,
+        checkpoint_dir: None,
+        savepoint_dir: None,
+        stored: world.time(),
+        owner: world.owner.to_string(),
+        flink_version: String::new(),
     }
 }
 
@@ -169,16 +177,47 @@ fn found(world: &World, bug: Option<Bug>) -> Sighting<Vec<Found>> {
     Sighting::Seen(all)
 }
 
+/// A person sets the pointer, or clears it, whatever runs at the time.
+pub(crate) fn choose(world: &mut World, empty: bool) {
+    let now = world.time();
+    let oldest = world.entry.history.last().map(|point| point.path.clone());
+    let Some(file) = oldest.and_then(|path| world.file(&path).cloned()) else {
+        return;
+    };
+    let entry = Arc::make_mut(&mut world.entry);
+    if empty {
+        entry.open_lineage();
+        entry.cleared = true;
+    } else {
+        person_chose(entry, &file.path(), Some(&file.verified()), now);
+    }
+    let position = if empty { 0 } else { file.position };
+    (world.committed, world.point_made) = (position, !empty);
+    (world.ended_of, world.chosen) = (None, Some((!empty).then(|| file.path())));
+    // To go back is what was asked for, also to what was taken back before.
+    for known in &mut world.files {
+        known.aborted &= known.path() != file.path();
+    }
+    if let Some(flink) = &mut world.flink {
+        flink.abandoned = true;
+    }
+}
+
 /// The JobManager starts from what was prepared.
 pub(crate) fn start(world: &mut World) {
     let Launcher::Prepared(path) = world.launcher.clone() else {
         return;
     };
-    let from = path.map(|path| resume(world, &path));
-    if from.is_none() {
+    // A person may have chosen something else in between: that is for the next start.
+    let abandoned = world.chosen.is_some();
+    let from = path.map(|path| resume(world, &path, abandoned));
+    if from.is_none() && !abandoned {
         world.committed = 0;
     }
-    world.flink = Some(Flink::new(world.runs, from, world.now));
+    world.flink = Some(Flink {
+        abandoned,
+        ..Flink::new(world.runs, from, world.now)
+    });
     // What comes after the start is later than what it restored.
     world.now += 1;
     world.launcher = Launcher::Up;
@@ -188,7 +227,7 @@ pub(crate) fn start(world: &mut World) {
 }
 
 /// Id and position of the restore point at `path`, once it is known that nothing is lost or repeated with it.
-fn resume(world: &mut World, path: &str) -> (u8, u8) {
+fn resume(world: &mut World, path: &str, abandoned: bool) -> (u8, u8) {
     let chosen = world.file(path).cloned();
     let usable = chosen
         .as_ref()
@@ -199,8 +238,8 @@ fn resume(world: &mut World, path: &str) -> (u8, u8) {
         .counting()
         .filter_map(|point: &RestorePoint| world.file(&point.path));
     let behind = recorded.map(|file| file.position).max() > Some(position);
-    world.require(usable && !behind, promises::LOST);
-    world.require(position >= world.committed, promises::TWICE);
+    world.require(abandoned || (usable && !behind), promises::LOST);
+    world.require(abandoned || position >= world.committed, promises::TWICE);
     for file in &mut world.files {
         file.aborted |= file.kind == PointKind::Savepoint && file.id > id;
     }

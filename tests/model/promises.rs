@@ -13,4 +13,5 @@ pub(crate) const NOT_FRESH: &str =
     "5: no start from empty state where there has been a restore point";
 pub(crate) const NO_NEEDLESS_REFUSAL: &str = "5: no start is refused while everything is intact";
 pub(crate) const STAYS_ENDED: &str = "6: what has ended is not started again by the same owner";
+pub(crate) const AS_CHOSEN: &str = "5: the next start is from what a person chose";
 pub(crate) const SETTLES: &str = "7: at its deadline a shutdown settles";

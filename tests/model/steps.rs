@@ -22,17 +22,33 @@ pub(crate) enum Step {
     HearsOfTerm,
     Ask(Want),
     // The launcher and its owner.
-    Prepare { forgotten: bool },
+    Prepare {
+        forgotten: bool,
+    },
     Start,
     LauncherDies,
     Term,
     NewOwner,
+    /// A person sets the pointer to the oldest restore point in the history, or clears it.
+    Choose {
+        empty: bool,
+    },
     // Flink.
     Deployed,
-    Checkpoint { damaged: bool },
-    Write { index: usize, damaged: bool },
-    Fail { index: usize },
-    Stop { index: usize, well: bool },
+    Checkpoint {
+        damaged: bool,
+    },
+    Write {
+        index: usize,
+        damaged: bool,
+    },
+    Fail {
+        index: usize,
+    },
+    Stop {
+        index: usize,
+        well: bool,
+    },
     FailOver,
     Recover,
     End(JobState),
@@ -97,6 +113,7 @@ impl Model for Search {
             NOT_EARLY,
             NOT_FRESH,
             NO_NEEDLESS_REFUSAL,
+            AS_CHOSEN,
             STAYS_ENDED,
             SETTLES
         ];
@@ -128,6 +145,9 @@ fn supervisor_steps(world: &World, steps: &mut Vec<Step>) {
         return;
     }
     steps.extend([Step::Look, Step::Turn]);
+    if world.left.choices > 0 && !world.entry.history.is_empty() {
+        steps.extend([Step::Choose { empty: false }, Step::Choose { empty: true }]);
+    }
     if world.term.is_some() && !matches!(supervisor.want, Some((Want::End, _))) {
         steps.push(Step::HearsOfTerm);
     }
@@ -297,6 +317,10 @@ impl Search {
                 world.left.owners -= 1;
                 world.owner += 1;
                 world.launcher = Launcher::Down;
+            }
+            Step::Choose { empty } => {
+                world.left.choices -= 1;
+                launcher::choose(world, empty);
             }
             Step::Tick => {
                 world.left.ticks -= 1;

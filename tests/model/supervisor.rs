@@ -16,6 +16,7 @@ use drey::domain::supervise::{
 use jiff::Timestamp;
 
 use super::bugs::Bug;
+use super::launcher::run;
 use super::promises;
 use super::world::{
     Flink, GRACE, Operation, Progress, Supervisor, Want, World, at, run_id, trigger_id,
@@ -92,8 +93,14 @@ pub(crate) fn turn(world: &mut World, bug: Option<Bug>) {
     let ask = supervisor
         .want
         .map(|(want, since)| ask(world, want, since, bug));
+    let seen = entry(world, bug);
     let action = distorted(
-        decided(world, &supervisor, operation.as_ref(), ask.as_ref()),
+        decided(
+            (world, &seen),
+            &supervisor,
+            operation.as_ref(),
+            ask.as_ref(),
+        ),
         bug,
     );
     supervisor.unwritable = false;
@@ -110,8 +117,20 @@ pub(crate) fn turn(world: &mut World, bug: Option<Bug>) {
     }
 }
 
+/// The pointer, as the supervisor understands it.
+fn entry(world: &World, bug: Option<Bug>) -> Arc<JobEntry> {
+    let mut entry = Arc::clone(&world.entry);
+    if bug == Some(Bug::RecordsAbandonedRun)
+        && let Some(flink) = &world.flink
+        && entry.run.is_none()
+    {
+        Arc::make_mut(&mut entry).run = Some(run(flink.run, world));
+    }
+    entry
+}
+
 fn decided(
-    world: &World,
+    (world, entry): (&World, &JobEntry),
     supervisor: &Supervisor,
     operation: Option<&Sighting<OperationStatus>>,
     ask: Option<&Ask>,
@@ -126,7 +145,7 @@ fn decided(
             entry: if supervisor.unwritable {
                 Sighting::Unreachable
             } else {
-                Sighting::Seen(&*world.entry)
+                Sighting::Seen(entry)
             },
             job: view.as_ref().map_or(Sighting::Unreachable, Sighting::Seen),
             process: supervisor.process,
@@ -243,7 +262,10 @@ fn judge(world: &mut World, supervisor: &mut Supervisor, ask: Option<&Ask>, acti
         );
     }
     let early = settles && world.now + 1 < since + GRACE;
-    let stopping = world.flink.as_ref().is_some_and(Flink::stopping);
+    let stopping = world
+        .flink
+        .as_ref()
+        .is_some_and(|flink| flink.stopping() && !flink.abandoned);
     // A failed write shows the pointer as unreachable for one turn, which settles nothing before the deadline.
     world.require(!(early && stopping && ask.is_some()), promises::NOT_EARLY);
 }

@@ -44,6 +44,8 @@ pub(crate) struct Budget {
     pub(crate) ends: u8,
     /// New owners.
     pub(crate) owners: u8,
+    /// Times at which a person sets or clears the pointer.
+    pub(crate) choices: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -97,6 +99,8 @@ pub(crate) struct Flink {
     /// What was last restored, and when.
     pub(crate) restored: Option<(u8, u8)>,
     pub(crate) operations: Vec<Operation>,
+    /// A person has chosen something else for the next start: what this one commits counts no longer.
+    pub(crate) abandoned: bool,
     /// SIGTERM has reached it: it is gone in a moment.
     pub(crate) ending: bool,
 }
@@ -241,6 +245,8 @@ pub(crate) struct World {
     pub(crate) seen_completed: Option<(u8, u8)>,
     /// What the last run restored after a failover that was noticed: run, id and time.
     pub(crate) restored: Option<(u8, u8, u8)>,
+    /// What a person chose for the next start; `None` within: empty state.
+    pub(crate) chosen: Option<Option<String>>,
     /// The owner whose job was recorded as ended.
     pub(crate) ended_of: Option<u8>,
     pub(crate) left: Budget,
@@ -265,6 +271,7 @@ impl World {
             point_made: false,
             seen_completed: None,
             restored: None,
+            chosen: None,
             ended_of: None,
             left,
             broken: None,

@@ -578,98 +578,64 @@ fn a_persons_choice_is_not_overruled_by_a_higher_id_of_the_abandoned_run() {
     );
 }
 
-#[test]
-fn a_start_that_did_not_restore_what_was_chosen_is_noticed() {
-    let from = |path: &str, checkpoint_id| Run {
+/// A run that was to start from `path`.
+fn child(path: &str, checkpoint_id: Option<i64>) -> Run {
+    let path = path.to_owned();
+    Run {
         parent: Some(Parent {
-            path: path.to_owned(),
+            path,
             checkpoint_id,
         }),
         ..run(1)
-    };
-    let restored = |checkpoint_id, path: &str| {
-        Some(Restored {
+    }
+}
+
+/// What Flink restored, and whether that is not what was chosen.
+fn mismatches(run: &Run, rows: &[(Option<(i64, &str)>, bool)]) {
+    for (restored, wanted) in rows {
+        let restored = restored.map(|(checkpoint_id, path)| Restored {
             checkpoint_id,
             path: Some(path.to_owned()),
-        })
-    };
-    let known = || from("file:///s/savepoint-5", Some(5));
-    let unread = || from("hdfs:///s/savepoint-5", None);
-    let table = [
-        (
-            "as chosen",
-            known(),
-            restored(5, "file:/s/savepoint-5"),
-            false,
-        ),
-        (
-            "as chosen, by its file",
-            known(),
-            restored(5, "file:/s/savepoint-5/_metadata"),
-            false,
-        ),
-        (
-            "as chosen, no path reported",
-            known(),
-            Some(Restored {
-                checkpoint_id: 5,
-                path: None,
-            }),
-            false,
-        ),
-        ("empty state", known(), None, true),
-        (
-            "an older one",
-            known(),
-            restored(4, "file:/s/savepoint-4"),
-            true,
-        ),
-        (
-            "another one with the same id",
-            known(),
-            restored(5, "file:/s/savepoint-x"),
-            true,
-        ),
-        (
-            "its own checkpoint, after a failover",
-            known(),
-            restored(7, "file:/checkpoints/1/j/chk-7"),
-            false,
-        ),
-        (
-            "unread, as chosen",
-            unread(),
-            restored(5, "hdfs:/s/savepoint-5"),
-            false,
-        ),
-        (
-            "unread, another one",
-            unread(),
-            restored(5, "hdfs:/s/savepoint-x"),
-            true,
-        ),
-        (
-            "unread, its own checkpoint, after a failover",
-            unread(),
-            restored(7, "file:/checkpoints/1/j/chk-7"),
-            false,
-        ),
-        (
-            "unread, a checkpoint of another run",
-            unread(),
-            restored(7, "file:/checkpoints/2/j/chk-7"),
-            true,
-        ),
-        ("fresh", run(1), None, false),
-        (
-            "fresh, its own checkpoint, after a failover",
-            run(1),
-            restored(3, "file:/checkpoints/1/j/chk-3"),
-            false,
-        ),
-    ];
-    for (what, run, restored, mismatch) in table {
-        let found = restore_mismatch(&run, JobId::from_bytes([1; 16]), restored.as_ref());
-        assert_eq!(found.is_some(), mismatch, "{what}: {found:?}");
+        });
+        let found = restore_mismatch(run, JobId::from_bytes([1; 16]), restored.as_ref());
+        assert_eq!(found.is_some(), *wanted, "{restored:?}: {found:?}");
     }
+}
+
+/// After a failover.
+const OWN: &str = "file:/checkpoints/1/j/chk-7";
+
+#[test]
+fn a_start_that_did_not_restore_what_was_chosen_is_noticed() {
+    let chosen = child("file:///s/savepoint-5", Some(5));
+    let rows = [
+        (Some((5, "file:/s/savepoint-5")), false),
+        (Some((5, "file:/s/savepoint-5/_metadata")), false),
+        (None, true),
+        (Some((4, "file:/s/savepoint-4")), true),
+        (Some((5, "file:/s/savepoint-x")), true),
+        (Some((7, OWN)), false),
+    ];
+    mismatches(&chosen, &rows);
+    mismatches(&run(1), &[(None, false), (Some((7, OWN)), false)]);
+    let pathless = Restored {
+        checkpoint_id: 5,
+        path: None,
+    };
+    assert_eq!(
+        restore_mismatch(&chosen, JobId::from_bytes([1; 16]), Some(&pathless)),
+        None
+    );
+}
+
+#[test]
+fn the_own_checkpoint_of_a_run_that_started_unverified_is_no_mismatch() {
+    let rows = [
+        (Some((5, "hdfs:/s/savepoint-5")), false),
+        (Some((5, "hdfs:/s/savepoint-x")), true),
+        (Some((7, OWN)), false),
+        (Some((7, "file:/checkpoints/2/j/chk-7")), true),
+        (None, true),
+    ];
+    mismatches(&child("hdfs:///s/savepoint-5", None), &rows);
 }
