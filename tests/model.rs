@@ -10,6 +10,7 @@
 //! person's `/stop` behind Drey's back, high availability, and Flink before 1.15.
 
 mod model {
+    pub(crate) mod acts;
     pub(crate) mod bugs;
     pub(crate) mod flink;
     pub(crate) mod launcher;

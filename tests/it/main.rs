@@ -13,11 +13,11 @@
     reason = "what a scenario needs is used when that scenario is there"
 )]
 
-mod support;
 #[path = "../support/mounts.rs"]
 mod mounts;
 #[path = "../support/servers.rs"]
 mod servers;
+mod support;
 
 mod commands;
 mod ends;

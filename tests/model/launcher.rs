@@ -10,9 +10,9 @@ use drey::domain::restore::{
 use drey::domain::savepoint::SavepointKind;
 use drey::domain::supervise::{Process, Sighting, Verdict};
 
+use super::acts::late;
 use super::bugs::Bug;
 use super::promises;
-use super::supervisor::late;
 use super::world::{Flink, Launcher, Supervisor, World, at, job_id, run_id};
 
 const KEEP: usize = 2;

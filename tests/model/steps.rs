@@ -5,8 +5,9 @@ use std::sync::Arc;
 use drey::domain::supervise::{Action, Process};
 use stateright::{Expectation, Model, Property};
 
+use super::acts::{Luck, act, writes};
 use super::bugs::Bug;
-use super::supervisor::{Luck, act, look, turn, writes};
+use super::supervisor::{look, turn};
 use super::world::{Budget, Flink, GRACE, JobState, Launcher, Progress, Supervisor, Want, World};
 use super::{flink, launcher, promises, sights};
 
@@ -300,6 +301,12 @@ impl Search {
                 }
                 want(world, what, world.now);
             }
+            step => self.take_outside(world, step),
+        }
+    }
+
+    fn take_outside(&self, world: &mut World, step: Step) {
+        match step {
             Step::Prepare { forgotten } => {
                 launcher::prepare(world, self.bug, forgotten);
                 world.left.starts -= u8::from(world.launcher != Launcher::Down);
