@@ -52,7 +52,7 @@ pub enum Call {
         /// Its exit code, `None` when it is not known.
         code: Option<i32>,
     },
-    /// Flink has to end: stop its jobs with savepoints. Answered at once, carried out by an [`Order`].
+    /// Flink has to end: stop its jobs with savepoints. Answered at once, carried out by an [`Order`](Call::Order).
     Shutdown {
         /// How long there is, in milliseconds, from now to the end of the process.
         budget_ms: u64,
