@@ -7,6 +7,7 @@ Everything happens on 127.0.0.1 and in one temporary directory, which is removed
 that was started, also after Ctrl-C or a failure. DEMO_KEEP=1 keeps the directory, with all logs.
 """
 
+import json
 import os
 import re
 import shutil
@@ -85,19 +86,22 @@ class Demo:
     # --- what is seen ------------------------------------------------------------------------------------------------
 
     def rate(self, job):
-        """Events per second over the last seconds, as the source counts them."""
+        """Events per second over the last seconds, as the source counts them; None at first."""
         vertices = (self.cluster.rest(f"/jobs/{job['jid']}") or {}).get("vertices")
         if vertices:
             self.records.append((time.monotonic(), vertices[0]["metrics"]["write-records"]))
         self.records = self.records[-12:]
-        (then, before), (now, after) = (self.records or [(0, 0)])[0], (self.records or [(0, 0)])[-1]
-        return (after - before) / (now - then) if now > then else 0
+        if len(self.records) < 4:
+            return None
+        (then, before), (now, after) = self.records[0], self.records[-1]
+        return (after - before) / (now - then)
 
     def progress(self, job):
         self.checkpoints = self.cluster.rest(f"/jobs/{job['jid']}/checkpoints") or self.checkpoints
         newest = ((self.checkpoints.get("latest") or {}).get("completed") or {}).get("id", "-")
+        rate = self.rate(job)
         return (
-            f"{job['state']}   {self.rate(job):6,.0f} events/s   {self.output.committed():7,} committed   "
+            f"{job['state']}   {'     –' if rate is None else f'{rate:6,.0f}'} events/s   {self.output.committed():7,} committed   "
             f"newest checkpoint {newest}   restarts {self.restarts}"
         )
 
@@ -159,6 +163,9 @@ class Demo:
         self.stop_by_sigterm()
         step("The pointer names it, for the next start (`drey pointer show`)")
         self.screen.say(self.cluster.short(self.cluster.call("pointer", "show")))
+        step("What the savepoint holds (`drey inspect PATH`)")
+        path = json.loads(self.cluster.call("pointer", "show", "--output", "json"))["savepoint-path"]
+        self.screen.say(self.cluster.short(self.cluster.call("inspect", path)))
 
         step("The same command again: the job resumes from exactly there")
         self.resume()
