@@ -34,7 +34,7 @@ class Cluster:
         self.dir = tempfile.mkdtemp(prefix=prefix)
         self.rest_port, self.rpc_port = free_ports(2)
         self.processes = []
-        self.drey = None
+        self.drey = self.sidecar = None
         self.log_start = 0
         self.configure()
 
@@ -95,9 +95,16 @@ env.java.opts.all: {opens.group(1) if opens else "-showversion"}
     def start_drey(self):
         log = self.path("log", "drey.log")
         self.log_start = os.path.getsize(log) if os.path.exists(log) else 0
+        self.drey = self.start("drey.log", [self.drey_binary, "run", "--", *self.jobmanager()])
+
+    def start_apart(self):
+        """Supervisor and launcher as two processes."""
+        self.sidecar = self.start("sidecar.log", [self.drey_binary, "sidecar"])
+        self.drey = self.start("drey.log", [self.drey_binary, "launch", "--", *self.jobmanager()])
+
+    def jobmanager(self):
         script = os.path.join(self.home, "bin", "standalone-job.sh")
-        job = ["--job-classname", JOB_CLASS, "--out", self.path("out"), "--rate", "1000"]
-        self.drey = self.start("drey.log", [self.drey_binary, "run", "--", script, "start-foreground", *job])
+        return [script, "start-foreground", "--job-classname", JOB_CLASS, "--out", self.path("out"), "--rate", "1000"]
 
     def rest(self, path):
         """An answer of Flink's REST interface; None while it does not answer."""
@@ -170,12 +177,13 @@ env.java.opts.all: {opens.group(1) if opens else "-showversion"}
 
     def clean_up(self, keep=False):
         """Ends what was started, known by its environment, by process id, and removes the directory."""
+        supervisors = [process.pid for process in (self.drey, self.sidecar) if process]
         for ending in (signal.SIGTERM, signal.SIGKILL):
             wait = time.monotonic() + 10
             left = self.left()
             for pid in left:
                 # A JobManager that is told to go ends at once, a drey would first take a savepoint.
-                send(pid, signal.SIGKILL if self.drey and pid == self.drey.pid else ending)
+                send(pid, signal.SIGKILL if pid in supervisors else ending)
             while left and time.monotonic() < wait:
                 time.sleep(0.05)
                 left = self.left()
