@@ -68,7 +68,7 @@ fn one_savepoint_by_six(version: Version) {
         }
     }
     let savepoint = cluster.newest_path();
-    assert_eq!(cluster.savepoints(), [savepoint.clone()]);
+    assert_eq!(cluster.savepoints(), std::slice::from_ref(&savepoint));
     assert_eq!(all_stops(&cluster), 1);
 
     // Somebody wants Flink to run: it is ended and starts again from the savepoint.

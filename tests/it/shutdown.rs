@@ -25,7 +25,7 @@ fn cycle(cluster: &Cluster, start: impl Fn() -> Process) {
     assert_eq!(drey.exit_code(), 0);
     cluster.wait_gone();
     let savepoint = cluster.newest_path();
-    assert_eq!(cluster.savepoints(), [savepoint.clone()]);
+    assert_eq!(cluster.savepoints(), std::slice::from_ref(&savepoint));
 
     let mut drey = start();
     work(cluster, &mut drey);

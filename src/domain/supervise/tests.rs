@@ -779,7 +779,6 @@ fn the_end_of_a_job_is_recorded_once() {
         at: at(9),
         owner: "owner".to_owned(),
     };
-    let good = Verdict::Good(verified("s", 5));
     table(vec![
         (scene().job(JobStatus::Finished, 0), "ended FINISHED"),
         (scene().job(JobStatus::Canceled, 0), "ended CANCELED"),
@@ -823,6 +822,17 @@ fn the_end_of_a_job_is_recorded_once() {
             "search fallback",
         ),
         (
+            scene().job(JobStatus::Suspended, 0),
+            "wait 12 nothing to do",
+        ),
+    ]);
+}
+
+#[test]
+fn a_stop_that_somebody_else_ordered_is_recorded_like_ones_own() {
+    let good = Verdict::Good(verified("s", 5));
+    table(vec![
+        (
             scene()
                 .job(JobStatus::Finished, 0)
                 .with(|s| s.stopped_outside = Some("s")),
@@ -834,10 +844,6 @@ fn the_end_of_a_job_is_recorded_once() {
                 .with(|s| s.stopped_outside = Some("s"))
                 .verdict("s", good),
             "record Stop s close",
-        ),
-        (
-            scene().job(JobStatus::Suspended, 0),
-            "wait 12 nothing to do",
         ),
     ]);
 }
