@@ -411,10 +411,15 @@ impl Supervisor {
             return Next::Turn;
         };
         job.unwritable = true;
-        let overdue = job
-            .ask
-            .as_ref()
-            .is_some_and(|ask: &Ask| Timestamp::now() >= ask.deadline);
+        let (now, reserve) = (Timestamp::now(), self.policy.reserve);
+        let overdue = job.ask.as_ref().is_some_and(|ask: &Ask| {
+            let reserve = if ask.must_end {
+                reserve
+            } else {
+                Duration::ZERO
+            };
+            after(now, reserve) >= ask.deadline
+        });
         if overdue {
             let why = "the pointer could not be written".to_owned();
             return self.settle_job(key, Outcome::Nothing(why));
