@@ -9,7 +9,7 @@ mod start;
 mod wait;
 
 pub use cluster::Cluster;
-pub use installation::Version;
+pub use installation::{ROOT, Version};
 pub use processes::{Process, signal};
 pub use rest::plain_path;
-pub use wait::wait_until;
+pub use wait::{eventually, wait_until};

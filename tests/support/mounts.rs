@@ -33,6 +33,11 @@ impl Mounted {
         Self::after("mkdir savepoints && ! cat /dev/zero > fill 2>/dev/null")
     }
 
+    /// 64 KiB in all.
+    pub fn small() -> Self {
+        Self::after("true")
+    }
+
     /// Where this test sees it.
     pub fn path(&self) -> &Path {
         &self.path

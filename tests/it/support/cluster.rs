@@ -396,9 +396,14 @@ impl Cluster {
 
     /// `check.py` with more arguments.
     pub fn check(&self, args: &[&str]) {
+        self.check_in(&self.path("out"), args);
+    }
+
+    /// `check.py` for the output in `directory`.
+    pub fn check_in(&self, directory: &Path, args: &[&str]) {
         let mut command = Command::new("python3");
         command.arg(Path::new(ROOT).join("images/example-job/check.py"));
-        let output = command.arg(self.path("out")).args(args).output().unwrap();
+        let output = command.arg(directory).args(args).output().unwrap();
         let verdict = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{verdict}");
     }
