@@ -22,5 +22,7 @@ mod support;
 mod commands;
 mod ends;
 mod kills;
+#[cfg(feature = "test-matrix")]
+mod matrix;
 mod shutdown;
 mod split;

@@ -129,6 +129,12 @@ fn sigterm_during_a_checkpoint_or_somebodys_savepoint_is_a_stop_with_savepoint_a
         &format!("/jobs/{job}/savepoints"),
         &json!({"cancel-job": false, "target-directory": directory}),
     );
+    wait_until("the savepoint in progress", || {
+        let history = &cluster.rest().checkpoints()["history"];
+        let entries = history.as_array().into_iter().flatten();
+        let mut savepoints = entries.filter(|entry| entry["is_savepoint"] == true);
+        savepoints.any(|entry| entry["status"] == "IN_PROGRESS")
+    });
     drey.term();
     drey.wait_for_log("Savepoint triggered");
     stopped(drey);

@@ -204,8 +204,10 @@ impl Cluster {
                 command.env(name, value);
             }
         }
+        let (run, this) = processes::run_mark();
         command
             .current_dir(self.dir.path())
+            .env(run, this)
             .env(MARK, self.dir.path())
             .env("JAVA_HOME", &self.installation.java_home)
             .env("FLINK_LIB_DIR", &self.installation.lib)

@@ -2,9 +2,10 @@
 
 use std::fs::{self, File};
 use std::net::TcpListener;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,6 +14,28 @@ use super::wait::{eventually, wait_until};
 
 /// Names the cluster's directory in the environment of everything that belongs to it.
 pub const MARK: &str = "IT_CLUSTER";
+
+/// Names the test run in the environment of everything that belongs to it.
+const RUN_MARK: &str = "IT_RUN";
+
+/// A mark for every process of this test run: what carries it is killed when the run has ended, also when it was killed
+/// itself and no destructor has run.
+pub fn run_mark() -> (&'static str, &'static str) {
+    static GUARD: OnceLock<(String, Child)> = OnceLock::new();
+    let (run, _) = GUARD.get_or_init(|| {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap();
+        let run = boot.trim().to_owned();
+        let script = r#"cat; for process in /proc/[0-9]*; do
+            tr '\0' '\n' 2>/dev/null <"$process/environ" | grep -qxF "$0" && kill -9 "${process#/proc/}"; done"#;
+        let mut guard = Command::new("sh");
+        guard.args(["-c", script, &format!("{RUN_MARK}={run}")]);
+        // Its standard input closes when the test run ends, however that happens; Ctrl-C does not reach its group.
+        guard.process_group(0).stdin(Stdio::piped());
+        guard.stdout(Stdio::null()).stderr(Stdio::null());
+        (run, guard.spawn().unwrap())
+    });
+    (RUN_MARK, run)
+}
 
 /// A process that a test started, killed when this is dropped.
 #[derive(Debug)]
