@@ -21,8 +21,13 @@ mod support;
 
 mod commands;
 mod ends;
+mod failures;
 mod kills;
 #[cfg(feature = "test-matrix")]
 mod matrix;
+mod rest;
+mod restore;
+mod session;
 mod shutdown;
 mod split;
+mod storage_s3;
