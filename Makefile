@@ -38,7 +38,7 @@ test:
 	cargo fmt --check
 	cargo clippy --locked --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
-	cargo test --locked --features kill-points -- --skip matrix::
+	cargo test --locked --features kill-points
 	{ set +x; } 2>/dev/null
 	echo "Left out: the tests against Flink $$FLINK_MATRIX, which are in make test-matrix; the figures of make bench."
 
@@ -46,7 +46,7 @@ test-matrix:
 	@$(VERSIONS)
 	tests/setup.sh tools matrix >/dev/null
 	set -x
-	cargo test --locked --features kill-points --test it -- matrix::
+	cargo test --locked --features test-matrix --test it -- matrix::
 
 bench:
 	@$(VERSIONS)
