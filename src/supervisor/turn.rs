@@ -117,12 +117,8 @@ impl Supervisor {
             return Sighting::Unreachable;
         };
         if !cluster.version.at_least(1, 15) && intent.flink_trigger.is_none() {
-            // Flink chose an id that was never heard of: a savepoint in progress is taken for ours.
             return match cluster.rest.checkpoints(intent.job_id).await {
-                Ok(stats) if savepoint_in_progress(&stats) => {
-                    Sighting::Seen(OperationStatus::InProgress)
-                }
-                Ok(_) => Sighting::Seen(OperationStatus::Unknown),
+                Ok(stats) => Sighting::Seen(by_statistics(&stats, intent)),
                 Err(RestError::NotFound { .. }) => Sighting::Seen(OperationStatus::Unknown),
                 Err(_) => Sighting::Unreachable,
             };
@@ -456,12 +452,24 @@ impl Supervisor {
     }
 }
 
-/// A savepoint that Flink is at.
-fn savepoint_in_progress(stats: &CheckpointStats) -> bool {
-    stats
-        .history
-        .iter()
-        .any(|entry| entry.is_savepoint && entry.status == CheckpointPhase::InProgress)
+/// How the savepoint of `intent` stands when Flink chose its trigger id (before 1.15) and the answer was lost: it is the
+/// one in the directory that is named after the intent. One in progress does not show its directory and is taken for it.
+fn by_statistics(stats: &CheckpointStats, intent: &Intent) -> OperationStatus {
+    let own = format!("/{}/", intent.trigger);
+    let mut savepoints = stats.history.iter().filter(|entry| entry.is_savepoint);
+    let path = savepoints.clone().find_map(|entry| {
+        let path = entry.external_path.as_ref()?;
+        (entry.status == CheckpointPhase::Completed && path.contains(&own)).then_some(path)
+    });
+    match path {
+        Some(path) => OperationStatus::Completed {
+            location: path.clone(),
+        },
+        None if savepoints.any(|entry| entry.status == CheckpointPhase::InProgress) => {
+            OperationStatus::InProgress
+        }
+        None => OperationStatus::Unknown,
+    }
 }
 
 /// What Flink will answer to the same request again, whoever sends it.
