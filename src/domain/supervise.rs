@@ -20,6 +20,8 @@ use super::job::{JobStatus, JobView};
 use super::pointer::{Intent, JobEntry, PointKind, TriggerReason};
 use super::savepoint::{FailureCause, OperationStatus, SavepointFormat, SavepointKind, TriggerId};
 
+mod pursue;
+mod resume;
 mod turn;
 
 /// What a look at something outside showed. "Not there" and "could not look" are different facts.

@@ -161,6 +161,7 @@ fn record(world: &mut World, supervisor: &mut Supervisor, new: &NewPoint) {
     let evidence = Arc::make_mut(&mut supervisor.evidence);
     *evidence = Evidence {
         fallback: evidence.fallback.take(),
+        failure: evidence.failure.take().filter(|_| !new.close_intent),
         ..Evidence::default()
     };
 }
