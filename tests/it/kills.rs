@@ -41,7 +41,7 @@ fn all_stops(cluster: &Cluster) -> usize {
 }
 
 /// Drey is killed at each step in turn while it stops the job; each successor comes one step further.
-fn one_savepoint_by_six(version: Version) {
+pub fn one_savepoint_by_six(version: Version) {
     let cluster = Cluster::new(version);
     let _task_manager = cluster.task_manager();
     let mut drey = cluster.start().kill_at("before-intent").go();

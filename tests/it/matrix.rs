@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use drey::domain::pointer::PointKind;
 use rustix::process::Signal;
 
+use crate::kills::one_savepoint_by_six;
 use crate::support::{Cluster, Process, Version, signal};
 
 /// Lets a job run for a while.
@@ -90,4 +91,10 @@ matrix! {
     nothing_is_lost_or_repeated_1_18: "1.18.1",
     nothing_is_lost_or_repeated_1_19: "1.19.3",
     nothing_is_lost_or_repeated_2_0: "2.0.2"
+}
+
+/// Before 1.15 Flink chooses the trigger id, and its answer may be lost.
+#[test]
+fn killed_at_each_step_of_a_savepoint_in_turn_drey_takes_one_1_13() {
+    one_savepoint_by_six(Version::named("1.13.6"));
 }
