@@ -250,7 +250,6 @@ fn remedy(error: &RustlsError) -> &'static str {
         RustlsError::AlertReceived(
             Alert::CertificateRequired
             | Alert::BadCertificate
-            | Alert::HandshakeFailure
             | Alert::CertificateUnknown
             | Alert::UnknownCA
             | Alert::AccessDenied
@@ -261,6 +260,12 @@ fn remedy(error: &RustlsError) -> &'static str {
         ) => {
             "Flink refused the client certificate, or asks for one and got none \
              (security.ssl.rest.authentication-enabled): give a client certificate and key that its truststore trusts"
+        }
+        // Java says no more than this of several causes.
+        RustlsError::AlertReceived(Alert::HandshakeFailure) => {
+            "Flink broke the handshake off: set security.ssl.algorithms to suites with ECDHE and GCM that fit its key, as \
+             TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 (up to Flink 1.19 the default is another), or give the client certificate \
+             that it asks for (security.ssl.rest.authentication-enabled)"
         }
         RustlsError::InvalidMessage(_) => {
             "the server does not speak TLS: use http:// in the URL, or set security.ssl.rest.enabled in Flink"
