@@ -162,7 +162,7 @@ settings! {
         rest_bearer_file: Option<PathBuf> { "rest-bearer-file", "FILE" => parse::some_path }
         /// File that holds `USER:PASSWORD` for basic authentication.
         rest_basic_file: Option<PathBuf> { "rest-basic-file", "FILE" => parse::some_path }
-        /// How long one request may take.
+        /// How long one request may take, never more than a tenth of `shutdown-timeout`.
         rest_timeout: Duration { "rest-timeout", "TIME", default "5s" => |text| parse::duration(text, Duration::from_millis(1), parse::HOUR) }
         /// Whether the name in the JobManager's certificate must be the one in its address.
         rest_verify_hostname: bool { "rest-verify-hostname", "true|false", default "true", alone "true" => parse::boolean }

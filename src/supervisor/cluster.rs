@@ -54,7 +54,8 @@ impl Cluster {
         };
         let rest = FlinkRest::new(RestSettings {
             auth,
-            timeout: settings.rest_timeout,
+            // A Flink that is slow to answer must not use up the time in which it has to end.
+            timeout: settings.rest_timeout.min(settings.shutdown_timeout / 10),
             tls: TlsSettings {
                 ca: settings.rest_ca.clone(),
                 client_cert: settings.rest_client_cert.clone(),
