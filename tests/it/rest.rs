@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use drey::domain::pointer::PointKind;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
 use crate::support::{Cluster, Process, Version, wait_until};
 
@@ -33,9 +33,9 @@ fn keytool(cluster: &Cluster, dir: &Path, args: &[&str]) {
 fn certificates(cluster: &Cluster, dir: &Path) {
     fs::create_dir(dir).unwrap();
     let run = |args: &str| keytool(cluster, dir, &args.split(' ').collect::<Vec<_>>());
-    run("-genkeypair -alias ca -keyalg EC -dname CN=ca -ext bc:c -keystore ca.p12");
+    run("-genkeypair -alias ca -keyalg RSA -dname CN=ca -ext bc:c -keystore ca.p12");
     run("-exportcert -rfc -alias ca -keystore ca.p12 -file server-ca.pem");
-    run("-genkeypair -alias rest -keyalg EC -dname CN=rest -keystore rest.p12");
+    run("-genkeypair -alias rest -keyalg RSA -dname CN=rest -keystore rest.p12");
     run("-certreq -alias rest -keystore rest.p12 -file rest.csr");
     run(
         "-gencert -rfc -alias ca -keystore ca.p12 -ext san=ip:127.0.0.1 -infile rest.csr -outfile rest.pem",
@@ -45,9 +45,13 @@ fn certificates(cluster: &Cluster, dir: &Path) {
 
     let mut authority = CertificateParams::new(Vec::new()).unwrap();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority
+        .distinguished_name
+        .push(DnType::CommonName, "clients");
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
-    let client = CertificateParams::new(vec!["client".to_owned()]).unwrap();
+    let mut client = CertificateParams::new(Vec::new()).unwrap();
+    client.distinguished_name.push(DnType::CommonName, "client");
     let client = client.signed_by(&key, &authority).unwrap();
     fs::write(dir.join("client-ca.pem"), authority.pem()).unwrap();
     fs::write(dir.join("client.pem"), client.pem()).unwrap();

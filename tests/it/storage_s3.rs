@@ -37,6 +37,9 @@ fn on(server: &Server, version: Version) -> Cluster {
         .set("s3.path.style.access", true)
         .set("s3.access-key", "test")
         .set("s3.secret-key", "secret")
+        // Empty objects that stand for directories: Hadoop would delete them again after each write, which versitygw, to
+        // which they are real directories, refuses.
+        .set("s3.directory.marker.retention", "keep")
 }
 
 fn settle(cluster: &Cluster, drey: &mut Process) {
