@@ -131,21 +131,26 @@ impl Supervisor {
         let mut wake = Timestamp::now();
         loop {
             let nap = tokio::time::sleep(until(Timestamp::now(), wake));
-            tokio::select! {
+            let look = tokio::select! {
                 biased;
                 call = calls.recv() => match call {
                     Some((call, back)) => self.accept(call, back).await,
                     None => return,
                 },
-                () = nap => {}
+                () = nap => true,
+            };
+            if look {
+                wake = self.look().await;
             }
-            wake = self.look().await;
             self.settle().await;
             self.report();
         }
     }
 
-    async fn accept(&mut self, call: Call, back: oneshot::Sender<Reply>) {
+    /// Carries out a call; whether it is a reason to look at the jobs. What the launcher says again before each shutdown
+    /// is none: Flink would be asked while the shutdown waits.
+    async fn accept(&mut self, call: Call, back: oneshot::Sender<Reply>) -> bool {
+        let mut look = true;
         let reply = match call {
             Call::Prepare(flink) => {
                 // What had to end has ended: a sidecar outlives its Flink.
@@ -157,17 +162,24 @@ impl Supervisor {
                 run,
                 pid,
                 adopted,
-            } => self.started(&flink, run, pid, adopted),
+            } => {
+                look = self.pid != Some(pid);
+                self.started(&flink, run, pid, adopted)
+            }
             Call::Order => {
                 self.order = Some(back);
-                return;
+                return false;
             }
             Call::Exited { code } => {
                 self.exited = Some(back);
-                return self.flink_ended(code);
+                self.flink_ended(code);
+                return true;
             }
             Call::Shutdown { budget_ms } => self.shut_down(Duration::from_millis(budget_ms)),
-            Call::Savepoint(wanted) => return self.want_savepoint(wanted, back),
+            Call::Savepoint(wanted) => {
+                self.want_savepoint(wanted, back);
+                return true;
+            }
             Call::Status => Reply::Status(Box::new(self.status.borrow().clone())),
             Call::PointerShow => Reply::Pointer {
                 pointer: Some(Box::new(self.pointer.clone())),
@@ -177,6 +189,7 @@ impl Supervisor {
         };
         // Who has hung up needs no answer.
         let _ = back.send(reply);
+        look
     }
 
     /// One look at every job; the time of the next one.
