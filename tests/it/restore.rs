@@ -122,13 +122,19 @@ fn a_checkpoint_newer_than_the_savepoint_is_chosen_unless_the_strategy_says_othe
 #[test]
 fn a_plain_savepoint_counts_no_longer_once_the_job_fell_back_behind_it() {
     let cluster = Cluster::new(Version::v1())
-        .set("execution.checkpointing.interval", "10 s")
+        // The only checkpoint is the one that is asked for below.
+        .set("execution.checkpointing.interval", "10 min")
         .set("restart-strategy.type", "fixed-delay")
         .set("restart-strategy.fixed-delay.attempts", 1000)
         .set("restart-strategy.fixed-delay.delay", "100 ms");
     let mut task_manager = cluster.task_manager();
     let mut drey = cluster.run();
-    settle(&cluster, &mut drey, 1);
+    drey.wait_for_log("Job is running");
+    let job = cluster.rest().wait_running();
+    cluster.rest().post(&format!("/jobs/{job}/checkpoints"), &serde_json::json!({}));
+    eventually("the checkpoint", || {
+        (cluster.rest().checkpoints()["counts"]["completed"].as_u64()? >= 1).then_some(())
+    });
     cluster.drey_ok(&["savepoint"]);
     assert_eq!(cluster.newest().unwrap().kind, PointKind::Savepoint);
     task_manager.kill();
