@@ -35,8 +35,20 @@ enum Next {
 impl Supervisor {
     /// Turns of the job under `key` until there is something to wait for; until when.
     pub(super) async fn turns(&mut self, key: &str) -> Timestamp {
+        // Once complete it stays so: Flink is not asked again between the turns that verify and record it.
+        let mut complete: Option<(TriggerId, OperationStatus)> = None;
         for _ in 0..TURNS {
-            let operation = self.operation(key).await;
+            let intent = self.pointer.jobs.get(key).and_then(|e| e.intent.as_ref());
+            let open = intent.map(|intent| intent.trigger);
+            let operation = match complete.take().filter(|(id, _)| Some(*id) == open) {
+                Some((_, status)) => Some(Sighting::Seen(status)),
+                None => self.operation(key).await,
+            };
+            if let (Some(id), Some(Sighting::Seen(status))) = (open, &operation)
+                && matches!(status, OperationStatus::Completed { .. })
+            {
+                complete = Some((id, status.clone()));
+            }
             let action = self.decision(key, operation.as_ref());
             debug!(job = key, ?action, "Decided");
             match self.act(key, action).await {
