@@ -131,7 +131,9 @@ fn a_plain_savepoint_counts_no_longer_once_the_job_fell_back_behind_it() {
     let mut drey = cluster.run();
     drey.wait_for_log("Job is running");
     let job = cluster.rest().wait_running();
-    cluster.rest().post(&format!("/jobs/{job}/checkpoints"), &serde_json::json!({}));
+    cluster
+        .rest()
+        .post(&format!("/jobs/{job}/checkpoints"), &serde_json::json!({}));
     eventually("the checkpoint", || {
         (cluster.rest().checkpoints()["counts"]["completed"].as_u64()? >= 1).then_some(())
     });
