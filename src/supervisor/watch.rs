@@ -196,13 +196,12 @@ impl Supervisor {
 
     fn supersede(&mut self, key: &str, id: i64, at: Timestamp) {
         let mut entry = self.pointer.jobs.get(key).cloned().unwrap_or_default();
-        if entry.supersede_above(id, at) {
+        if entry.supersede_above(id, at) && self.update(key, |known| *known = entry) {
             warn!(
                 job = key,
                 restored_checkpoint_id = id,
                 "Job restored from an older checkpoint: newer plain savepoints count no longer"
             );
-            self.update(key, |known| *known = entry);
         }
     }
 
