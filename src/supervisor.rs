@@ -76,6 +76,8 @@ struct Job {
     /// Flink refused the open intent's request for good.
     refused: Option<FailureCause>,
     settled: Option<Outcome>,
+    /// The outcome that was logged last: it is the same before and after Flink's end.
+    logged: Option<Outcome>,
     /// The pointer could not be written in the last turn.
     unwritable: bool,
     /// The storage did not answer the last search.

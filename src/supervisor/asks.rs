@@ -223,6 +223,7 @@ impl Supervisor {
         }
         job.ask = Some(ask);
         job.evidence = crate::domain::supervise::Evidence::default();
+        job.logged = None;
         job.waiters.push(back);
     }
 

@@ -442,10 +442,10 @@ impl Supervisor {
             return idle;
         };
         let manual = job.ask.as_ref().is_some_and(|ask| !ask.must_end);
-        if job.settled.as_ref() != Some(&outcome)
-            && (job.ask.is_some() || process == Process::Running)
-        {
+        let worth_it = job.ask.is_some() || process == Process::Running;
+        if worth_it && job.logged.as_ref() != Some(&outcome) {
             log_outcome(key, &outcome, manual);
+            job.logged = Some(outcome.clone());
         }
         for back in job.waiters.drain(..) {
             let _ = back.send(answer(&outcome));

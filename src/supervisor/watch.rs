@@ -257,28 +257,16 @@ impl Supervisor {
     /// A job of a session cluster was submitted: its run begins, in the lineage that it was restored from.
     fn begin_session_job(&mut self, key: &str, view: &JobView, stats: &CheckpointStats) {
         let run = self.session_run(view, stats);
-        let restored = run.parent.clone();
+        let parent = run.parent.clone();
+        let entry = self.pointer.jobs.get(key);
+        let continues = entry
+            .zip(parent.as_ref())
+            .is_some_and(|(entry, parent)| entry.continued_by(parent));
+        if !continues && entry.is_some_and(|entry| !entry.cleared && entry.person_decided()) {
+            // What a person chose is for the job that will be submitted from it, not for the one that still runs.
+            return;
+        }
         self.update(key, |entry| {
-            let last = |path: &str| {
-                path.trim_end_matches('/')
-                    .rsplit('/')
-                    .next()
-                    .map(str::to_owned)
-            };
-            let continues = restored.as_ref().is_some_and(|parent| {
-                let ours = |dir: &Option<String>| {
-                    dir.as_ref()
-                        .is_some_and(|dir| parent.path.contains(dir.as_str()))
-                };
-                entry
-                    .history
-                    .iter()
-                    .any(|point| last(&point.path) == last(&parent.path))
-                    || entry
-                        .run
-                        .as_ref()
-                        .is_some_and(|run| ours(&run.checkpoint_dir) || ours(&run.savepoint_dir))
-            });
             if !continues && (entry.run.is_some() || !entry.history.is_empty()) {
                 entry.open_lineage();
             }

@@ -198,6 +198,29 @@ fn whatever_outranks_the_point_of_a_start_is_taken_back() {
 }
 
 #[test]
+fn a_run_continues_what_was_recorded_here_or_made_by_the_last_run() {
+    let mut entry = recorded([plain("file:/savepoints/savepoint-1", 1)]);
+    entry.run = Some(Run {
+        id: RunId::from_bytes([7; 6]),
+        job_id: None,
+        parent: None,
+        checkpoint_dir: Some("file:///checkpoints/job".to_owned()),
+        savepoint_dir: None,
+        stored: at(0),
+        owner: String::new(),
+        flink_version: String::new(),
+    });
+    let from = |path: &str| Parent {
+        path: path.to_owned(),
+        checkpoint_id: None,
+    };
+    assert!(entry.continued_by(&from("file:///savepoints/savepoint-1/")));
+    assert!(entry.continued_by(&from("file:/checkpoints/job/chk-9")));
+    assert!(!entry.continued_by(&from("file:/checkpoints/other/chk-9")));
+    assert!(!entry.continued_by(&from("file:/savepoints/savepoint-2")));
+}
+
+#[test]
 fn a_new_lineage_leaves_the_history_to_be_seen_and_counts_nothing_of_it() {
     let mut entry = recorded([plain("a", 1)]);
     (entry.cleared, entry.frozen) = (true, Some("mismatch".to_owned()));
