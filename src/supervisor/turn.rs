@@ -129,8 +129,13 @@ impl Supervisor {
             return Sighting::Unreachable;
         };
         if !cluster.version.at_least(1, 15) && intent.flink_trigger.is_none() {
+            let fresh = Timestamp::now() < after(intent.stored, Duration::from_secs(4));
             return match cluster.rest.checkpoints(intent.job_id).await {
-                Ok(stats) => Sighting::Seen(by_statistics(&stats, intent)),
+                Ok(stats) => match by_statistics(&stats, intent) {
+                    // The statistics are up to 3 s old (`web.refresh-interval`): a request may not show in them yet.
+                    OperationStatus::Unknown if fresh => Sighting::Unreachable,
+                    status => Sighting::Seen(status),
+                },
                 Err(RestError::NotFound { .. }) => Sighting::Seen(OperationStatus::Unknown),
                 Err(_) => Sighting::Unreachable,
             };
