@@ -57,6 +57,12 @@ pub enum Call {
         /// How long there is, in milliseconds, from now to the end of the process.
         budget_ms: u64,
     },
+    /// A preStop hook runs in the pod: answered when there is nothing more to wait for.
+    PreStop {
+        /// The hook of the sidecar's container, which runs only when the whole pod goes; else that of Flink's, which also
+        /// runs when only its container is restarted.
+        sidecar: bool,
+    },
     /// A person wants a savepoint; answered when it is recorded or has failed.
     Savepoint(SavepointCall),
     /// How everything stands.

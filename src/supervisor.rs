@@ -178,6 +178,7 @@ impl Supervisor {
                 return true;
             }
             Call::Shutdown { budget_ms } => self.shut_down(Duration::from_millis(budget_ms)),
+            Call::PreStop { .. } => Reply::Done,
             Call::Savepoint(wanted) => {
                 self.want_savepoint(wanted, back);
                 return true;

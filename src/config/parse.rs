@@ -6,7 +6,7 @@ use jiff::fmt::friendly::SpanParser;
 use url::Url;
 
 use super::error::Problem;
-use super::values::Choice;
+use super::values::{Choice, LockBreak};
 use crate::domain::claim::ClaimMode;
 use crate::flink::version::FlinkVersion;
 use crate::telemetry;
@@ -47,6 +47,18 @@ pub(super) fn path(text: &str) -> Parsed<PathBuf> {
 
 pub(super) fn some_path(text: &str) -> Parsed<Option<PathBuf>> {
     path(text).map(Some)
+}
+
+pub(super) fn text(text: &str) -> Parsed<String> {
+    some_text(text).map(Option::unwrap_or_default)
+}
+
+/// A time, or `never`.
+pub(super) fn lock_break(text: &str) -> Parsed<LockBreak> {
+    if text == "never" {
+        return Ok(LockBreak::Never);
+    }
+    duration(text, Duration::ZERO, DAY).map(LockBreak::After)
 }
 
 pub(super) fn some_text(text: &str) -> Parsed<Option<String>> {

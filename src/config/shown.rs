@@ -6,7 +6,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::parse;
-use super::values::Choice;
+use super::values::{Choice, LockBreak};
 use crate::flink::version::FlinkVersion;
 
 /// Can be shown.
@@ -18,6 +18,15 @@ pub(super) trait Shown {
 impl<T: Shown> Shown for Option<T> {
     fn shown(&self) -> Value {
         self.as_ref().map_or(Value::Null, Shown::shown)
+    }
+}
+
+impl Shown for LockBreak {
+    fn shown(&self) -> Value {
+        match self {
+            Self::After(time) => time.shown(),
+            Self::Never => Value::from("never"),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use url::Url;
 use super::parse;
 use super::shown::Shown;
 use super::sources::Resolver;
-use super::values::{LogFormat, Mode, Restart};
+use super::values::{LockBreak, LogFormat, Mode, Restart};
 use crate::domain::claim::ClaimMode;
 use crate::domain::restore::Strategy;
 use crate::domain::savepoint::SavepointFormat;
@@ -122,6 +122,19 @@ settings! {
         flink_conf_dir: Option<PathBuf> { "flink-conf-dir", "DIR", fallback "FLINK_CONF_DIR" => parse::some_path }
         /// Flink's version. Found in the home directory if not given.
         flink_version: Option<FlinkVersion> { "flink-version", "VERSION" => parse::flink_version }
+    }
+    "Kubernetes": {
+        /// The pod that this runs in. With it the pointer is the ConfigMap `drey-CLUSTER_ID`, and the pods of the cluster id
+        /// run their JobManagers one after the other.
+        pod_name: Option<String> { "pod-name", "NAME" => parse::some_text }
+        /// The pod's namespace. That of its service account if not given.
+        pod_namespace: Option<String> { "pod-namespace", "NAME" => parse::some_text }
+        /// The container in the pod that Flink runs in.
+        flink_container: String { "flink-container", "NAME", default "flink-main-container" => parse::text }
+        /// How long after its grace period a pod of which nothing can be seen keeps the lock; `never` waits for a person.
+        lock_break_after: LockBreak { "lock-break-after", "TIME|never", default "1m" => parse::lock_break }
+        /// How long a TaskManager that was told to go stays when it can see neither the pointer nor its JobManager.
+        task_manager_hold: Duration { "task-manager-hold", "TIME", default "5s" => |text| parse::duration(text, Duration::ZERO, parse::HOUR) }
     }
     "Restore points": {
         /// Where savepoints go. `execution.checkpointing.savepoint-dir` of Flink if not given.

@@ -61,7 +61,7 @@ fn samples(spec: &Spec, dir: &Path) -> [String; 3] {
     };
     let texts: [&str; 3] = match (spec.key, spec.value) {
         (_, "FILE" | "DIR") => return ["one", "two", "three"].map(make),
-        (_, "TIME") => ["11s", "12s", "13s"],
+        (_, "TIME" | "TIME|never") => ["11s", "12s", "13s"],
         (_, "true|false") if spec.default == Some("true") => ["false", "true", "false"],
         (_, "true|false") => ["true", "false", "true"],
         (_, "URL") => [

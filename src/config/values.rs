@@ -1,4 +1,6 @@
 //! Values that only settings have.
+use std::time::Duration;
+
 use crate::domain::claim::ClaimMode;
 use crate::domain::restore::Strategy;
 use crate::domain::savepoint::SavepointFormat;
@@ -56,4 +58,25 @@ choice! {
     Strategy { "latest-state": LatestState, "latest-savepoint": LatestSavepoint, "none": None }
     SavepointFormat { "canonical": Canonical, "native": Native }
     ClaimMode { "claim": Claim, "no-claim": NoClaim }
+}
+
+/// How long a pod of which nothing can be seen keeps the lock.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LockBreak {
+    /// This long after its grace period.
+    After(Duration),
+    /// Until a person acts.
+    #[default]
+    Never,
+}
+
+impl LockBreak {
+    /// The time, `None` for never.
+    #[must_use]
+    pub fn after(self) -> Option<Duration> {
+        match self {
+            Self::After(time) => Some(time),
+            Self::Never => None,
+        }
+    }
 }
