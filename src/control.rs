@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -235,8 +235,8 @@ pub struct Status {
     pub version: String,
     /// The cluster id.
     pub cluster_id: String,
-    /// Where the pointer is.
-    pub pointer: PathBuf,
+    /// Where the pointer is: a file, or `configmap/NAME`.
+    pub pointer: String,
     /// Flink's process id, while it runs.
     pub flink_pid: Option<i32>,
     /// Its version.

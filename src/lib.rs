@@ -11,6 +11,7 @@ pub mod pointer_file;
 pub mod process;
 pub mod restore_points;
 pub mod storage;
+pub mod store;
 pub mod supervisor;
 pub mod telemetry;
 pub use kill::kill_point;

@@ -45,15 +45,21 @@ pub enum PointerError {
     },
     /// The pointer belongs to another cluster id.
     #[error(
-        "the pointer {path} belongs to cluster id {found}, not {wanted}; name the right one with `--cluster-id`, or give this cluster a `--pointer` of its own"
+        "the pointer {name} belongs to cluster id {found}, not {wanted}; name the right one with `--cluster-id`, or give this cluster a `--pointer` of its own"
     )]
     OtherCluster {
-        /// The pointer file.
-        path: PathBuf,
+        /// The pointer file or ConfigMap.
+        name: String,
         /// The cluster id found.
         found: String,
         /// The cluster id that was wanted.
         wanted: String,
+    },
+    /// Somebody else has written it since it was read.
+    #[error("the pointer {name} is being written by somebody else; try again")]
+    Conflict {
+        /// The pointer's ConfigMap.
+        name: String,
     },
     /// The operating system refused.
     #[error("could not {doing} {path}")]

@@ -23,8 +23,9 @@ use crate::domain::job::{JobStatus, JobView};
 use crate::domain::pointer::{JobEntry, Pointer, RunId, TriggerReason};
 use crate::domain::savepoint::FailureCause;
 use crate::domain::supervise::{Ask, Evidence, Outcome, Policy, Process};
-use crate::pointer_file::{PointerError, PointerFile};
+use crate::pointer_file::PointerError;
 use crate::storage::Storage;
+use crate::store::Store;
 
 use cluster::Cluster;
 
@@ -37,13 +38,16 @@ const RETRY: Backoff = Backoff {
     most: Duration::from_secs(5),
 };
 
+/// How often a write is begun anew because somebody else was quicker.
+const CONFLICTS: usize = 5;
+
 /// Supervises one Flink cluster.
 #[derive(Debug)]
 pub struct Supervisor {
     settings: Settings,
     policy: Policy,
     storage: Storage,
-    store: PointerFile,
+    store: Store,
     pointer: Pointer,
     cluster: Option<Cluster>,
     process: Process,
@@ -92,12 +96,12 @@ impl Supervisor {
     ///
     /// # Errors
     /// When the pointer cannot be read, or belongs to another cluster id.
-    pub fn new(
+    pub async fn new(
         settings: Settings,
         storage: Storage,
-        store: PointerFile,
+        mut store: Store,
     ) -> Result<(Self, channel::Receiver<Status>), PointerError> {
-        let pointer = load(&store, &settings.cluster_id)?;
+        let pointer = load(&mut store, &settings.cluster_id).await?;
         let policy = Policy {
             retry: RETRY,
             // Never less than the 5 s that a JobManager may take to end.
@@ -174,7 +178,7 @@ impl Supervisor {
             }
             Call::Exited { code } => {
                 self.exited = Some(back);
-                self.flink_ended(code);
+                self.flink_ended(code).await;
                 return true;
             }
             Call::Shutdown { budget_ms } => self.shut_down(Duration::from_millis(budget_ms)),
@@ -188,7 +192,7 @@ impl Supervisor {
                 pointer: Some(Box::new(self.pointer.clone())),
             },
             Call::PointerSet { path, job } => self.set_pointer(&path, job.as_deref()).await,
-            Call::PointerClear { job } => self.clear_pointer(job.as_deref()),
+            Call::PointerClear { job } => self.clear_pointer(job.as_deref()).await,
         };
         // Who has hung up needs no answer.
         let _ = back.send(reply);
@@ -282,19 +286,40 @@ impl Supervisor {
         }
     }
 
-    /// Writes the pointer. On failure the one in memory is put back as it was.
-    fn save(&mut self, before: Pointer) -> Result<(), PointerError> {
-        self.pointer.seal();
-        self.store
-            .save(&self.pointer)
-            .inspect_err(|_| self.pointer = before)
+    /// Changes the pointer and writes it. When somebody else has written in between, theirs is what is changed. On
+    /// failure the one in memory stays as it was.
+    async fn write(&mut self, change: impl Fn(&mut Pointer)) -> Result<(), PointerError> {
+        for _ in 0..CONFLICTS {
+            let mut pointer = self.pointer.clone();
+            change(&mut pointer);
+            pointer.seal();
+            match self.store.save(&pointer).await {
+                Ok(()) => {
+                    self.pointer = pointer;
+                    return Ok(());
+                }
+                Err(PointerError::Conflict { .. }) => self.take_over_theirs().await?,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(PointerError::Conflict {
+            name: self.store.name(),
+        })
+    }
+
+    /// Reads the pointer again: of two the one with the higher generation is newer.
+    async fn take_over_theirs(&mut self) -> Result<(), PointerError> {
+        if let Some(theirs) = self.store.load().await?
+            && theirs.generation > self.pointer.generation
+        {
+            self.pointer = theirs;
+        }
+        Ok(())
     }
 
     /// Changes one entry and writes the pointer; logs when that does not work, for the next turn tries again.
-    fn update(&mut self, key: &str, change: impl FnOnce(&mut JobEntry)) -> bool {
-        let before = self.pointer.clone();
-        change(self.pointer.entry(key));
-        match self.save(before) {
+    async fn update(&mut self, key: &str, change: impl Fn(&mut JobEntry)) -> bool {
+        match self.write(|pointer| change(pointer.entry(key))).await {
             Ok(()) => true,
             Err(error) => {
                 let error = crate::telemetry::one_line(&error, 400);
@@ -312,7 +337,7 @@ impl Supervisor {
         let status = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             cluster_id: self.settings.cluster_id.clone(),
-            pointer: self.store.path().to_owned(),
+            pointer: self.store.name(),
             flink_pid: self.pid,
             flink_version: cluster.map(|cluster| cluster.version.to_string()),
             rest_url: cluster.map(|cluster| cluster.url.to_string()),
@@ -368,11 +393,12 @@ impl Supervisor {
 ///
 /// # Errors
 /// When it cannot be read, or belongs to another cluster id.
-pub fn load(store: &PointerFile, cluster_id: &str) -> Result<Pointer, PointerError> {
-    let pointer = store.load()?.unwrap_or_else(|| Pointer::new(cluster_id));
+pub async fn load(store: &mut Store, cluster_id: &str) -> Result<Pointer, PointerError> {
+    let pointer = store.load().await?;
+    let pointer = pointer.unwrap_or_else(|| Pointer::new(cluster_id));
     if pointer.cluster_id != cluster_id {
         return Err(PointerError::OtherCluster {
-            path: store.path().to_owned(),
+            name: store.name(),
             found: pointer.cluster_id,
             wanted: cluster_id.to_owned(),
         });

@@ -13,8 +13,9 @@ use super::{ask, failure, print, runtime, settings, unexpected};
 use crate::config::{Settings, SettingsArgs};
 use crate::control::{Call, Reply};
 use crate::domain::pointer::{APPLICATION, JobEntry, Pointer, RestorePoint};
-use crate::pointer_file::{PointerFile, peek};
+use crate::pointer_file::peek;
 use crate::restore_points::verify;
+use crate::store::Store;
 use crate::supervisor::{choose, clear, load, storage_for};
 
 /// What the next start resumes from.
@@ -111,12 +112,15 @@ fn change(
         Some(other) => return Err(unexpected(&other)),
         None => {}
     }
-    let store = PointerFile::open(&settings.pointer).map_err(|error| pointer_error(&error))?;
-    let mut pointer = load(&store, &settings.cluster_id).map_err(|error| pointer_error(&error))?;
+    let mut store = Store::file(&settings.pointer).map_err(|error| pointer_error(&error))?;
+    let runtime = runtime()?;
+    let mut pointer = runtime
+        .block_on(load(&mut store, &settings.cluster_id))
+        .map_err(|error| pointer_error(&error))?;
     offline(&mut pointer).map_err(|error| failure(error, 1))?;
     pointer.seal();
-    store
-        .save(&pointer)
+    runtime
+        .block_on(store.save(&pointer))
         .map_err(|error| pointer_error(&error))?;
     show(output, &pointer)
 }

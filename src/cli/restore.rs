@@ -15,7 +15,8 @@ use crate::domain::pointer::Pointer;
 use crate::flink::config_file::ConfDir;
 use crate::flink::version::FlinkVersion;
 use crate::launcher::{Command, Configuration, apply};
-use crate::pointer_file::{PointerFile, peek};
+use crate::pointer_file::peek;
+use crate::store::Store;
 use crate::supervisor::{NoStart, Planner, load, prepare, storage_for};
 use crate::telemetry::one_line;
 
@@ -66,29 +67,30 @@ pub(super) fn run(args: &RestoreArgs, env: Vec<(OsString, OsString)>) -> anyhow:
         flink: &flink,
         owner: &owner,
     };
-    let store = match args.dry_run {
+    let mut store = match args.dry_run {
         true => None,
-        false => Some(PointerFile::open(&settings.pointer).map_err(|error| pointer_error(&error))?),
+        false => Some(Store::file(&settings.pointer).map_err(|error| pointer_error(&error))?),
     };
-    let mut pointer = match &store {
-        Some(store) => load(store, &settings.cluster_id),
+    let runtime = runtime()?;
+    let mut pointer = match &mut store {
+        Some(store) => runtime.block_on(load(store, &settings.cluster_id)),
         None => peek(&settings.pointer)
             .map(|known| known.unwrap_or_else(|| Pointer::new(&settings.cluster_id))),
     }
     .map_err(|error| pointer_error(&error))?;
     let before = pointer.clone();
-    let planned = runtime()?
+    let planned = runtime
         .block_on(prepare(&planner, &mut pointer, true))
         .map_err(|NoStart { text, code }| failure(text, code))?;
     let order = match planned {
         Ok(order) => order,
         Err(plan) => return Err(failure(format!("nothing to start: {plan:?}"), 1)),
     };
-    if let Some(store) = store {
+    if let Some(mut store) = store {
         if pointer != before {
             pointer.seal();
-            store
-                .save(&pointer)
+            runtime
+                .block_on(store.save(&pointer))
                 .map_err(|error| pointer_error(&error))?;
         }
         let directory =

@@ -12,8 +12,9 @@ use super::{TRY_AGAIN, USAGE, failure, runtime, settings};
 use crate::config::{Settings, SettingsArgs};
 use crate::control::{self, Call, Incoming, Status};
 use crate::launcher::{Command, LaunchError, Launcher};
-use crate::pointer_file::{PointerError, PointerFile};
+use crate::pointer_file::PointerError;
 use crate::process;
+use crate::store::Store;
 use crate::supervisor::{Supervisor, storage_for};
 use crate::telemetry::one_line;
 
@@ -51,7 +52,7 @@ pub(super) fn run(args: &RunArgs, env: Vec<(OsString, OsString)>) -> anyhow::Res
     let launcher =
         Launcher::new(settings.clone(), command, signals).map_err(|error| launch_error(&error))?;
     runtime()?.block_on(async {
-        let (supervisor, _, _) = supervise(settings)?;
+        let (supervisor, _, _) = supervise(settings).await?;
         tokio::select! {
             code = launcher.run() => exit(code),
             () = supervisor => Err(failure("the supervisor ended", 1)),
@@ -80,7 +81,7 @@ pub(super) fn sidecar(
     let mut signals = process::signals()?;
     let budget = settings.shutdown_timeout;
     runtime()?.block_on(async {
-        let (supervisor, calls, status) = supervise(settings)?;
+        let (supervisor, calls, status) = supervise(settings).await?;
         let told = async {
             let signal = signals.recv().await;
             info!(signal, "Asked to end");
@@ -109,18 +110,19 @@ async fn last_duties(
 }
 
 /// The supervisor with its socket: the future that runs it, the way to call it, and its status.
-fn supervise(
+async fn supervise(
     settings: Settings,
 ) -> anyhow::Result<(
     impl Future<Output = ()>,
     mpsc::Sender<Incoming>,
     watch::Receiver<Status>,
 )> {
-    let store = PointerFile::open(&settings.pointer).map_err(|error| pointer_error(&error))?;
+    let store = Store::file(&settings.pointer).map_err(|error| pointer_error(&error))?;
     let storage = storage_for(&settings, &BTreeMap::new());
     let socket = settings.socket.clone();
-    let (supervisor, status) =
-        Supervisor::new(settings, storage, store).map_err(|error| pointer_error(&error))?;
+    let (supervisor, status) = Supervisor::new(settings, storage, store)
+        .await
+        .map_err(|error| pointer_error(&error))?;
     let listener = control::listen(&socket).map_err(|error| {
         let text = format!(
             "could not listen at {}: {}; name another socket with `--socket`",

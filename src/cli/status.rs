@@ -45,7 +45,7 @@ fn text(status: &Status) -> String {
     };
     let _ = writeln!(text, "Cluster  {}", status.cluster_id);
     let _ = writeln!(text, "Flink    {flink}");
-    let _ = writeln!(text, "Pointer  {}", status.pointer.display());
+    let _ = writeln!(text, "Pointer  {}", status.pointer);
     if status.shutting_down {
         let _ = writeln!(text, "Shutdown under way");
     }

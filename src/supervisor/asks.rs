@@ -55,7 +55,7 @@ impl Supervisor {
     }
 
     /// Flink has ended, by order or by itself.
-    pub(super) fn flink_ended(&mut self, code: Option<i32>) {
+    pub(super) async fn flink_ended(&mut self, code: Option<i32>) {
         info!(code, "Flink ended");
         self.process = Process::Gone;
         self.pid = None;
@@ -79,11 +79,11 @@ impl Supervisor {
                 && !stopped(entry)
         });
         if finished && open {
-            self.record_ended(APPLICATION, JobStatus::Finished);
+            self.record_ended(APPLICATION, JobStatus::Finished).await;
         }
     }
 
-    pub(super) fn record_ended(&mut self, key: &str, status: JobStatus) -> bool {
+    pub(super) async fn record_ended(&mut self, key: &str, status: JobStatus) -> bool {
         let owner = self
             .pointer
             .jobs
@@ -95,7 +95,9 @@ impl Supervisor {
             at: Timestamp::now(),
             owner: owner.unwrap_or_default(),
         };
-        let recorded = self.update(key, |entry| entry.ended = Some(ended));
+        let recorded = self
+            .update(key, |entry| entry.ended = Some(ended.clone()))
+            .await;
         if recorded {
             info!(job = key, %status, "Job ended by itself");
         }
@@ -289,28 +291,29 @@ impl Supervisor {
 
     pub(super) async fn set_pointer(&mut self, path: &str, job: Option<&str>) -> Reply {
         let verdict = verify(&self.storage, path).await;
-        let (before, key) = (self.pointer.clone(), job.unwrap_or(APPLICATION));
-        let changed = choose(
-            &mut self.pointer,
-            key,
-            path,
-            verdict,
-            self.settings.allow_unverified,
-        );
-        self.changed(before, changed, key)
+        let (key, allow) = (job.unwrap_or(APPLICATION), self.settings.allow_unverified);
+        self.by_a_person(key, |pointer| {
+            choose(pointer, key, path, verdict.clone(), allow)
+        })
+        .await
     }
 
-    pub(super) fn clear_pointer(&mut self, job: Option<&str>) -> Reply {
-        let (before, key) = (self.pointer.clone(), job.unwrap_or(APPLICATION));
-        let changed = clear(&mut self.pointer, key);
-        self.changed(before, changed, key)
+    pub(super) async fn clear_pointer(&mut self, job: Option<&str>) -> Reply {
+        let key = job.unwrap_or(APPLICATION);
+        self.by_a_person(key, |pointer| clear(pointer, key)).await
     }
 
-    fn changed(&mut self, before: Pointer, changed: Result<(), String>, key: &str) -> Reply {
-        if let Err(error) = changed {
+    async fn by_a_person(
+        &mut self,
+        key: &str,
+        change: impl Fn(&mut Pointer) -> Result<(), String>,
+    ) -> Reply {
+        if let Err(error) = change(&mut self.pointer.clone()) {
             return Reply::failed(error);
         }
-        if let Err(error) = self.save(before) {
+        // Theirs, should somebody else have written, may lack the job: then nothing is changed.
+        let written = self.write(|pointer| drop(change(pointer))).await;
+        if let Err(error) = written {
             return Reply::failed(one_line(&error, 400));
         }
         let restore_point = self

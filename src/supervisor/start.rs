@@ -459,8 +459,7 @@ impl Supervisor {
             flink,
             owner: &owner,
         };
-        let before = self.pointer.clone();
-        let mut pointer = before.clone();
+        let mut pointer = self.pointer.clone();
         let order = match prepare(&planner, &mut pointer, false).await? {
             Ok(order) => order,
             Err(RestorePlan::Ended(ended)) => {
@@ -470,12 +469,13 @@ impl Supervisor {
             }
             Err(plan) => unreachable_plan(&plan)?,
         };
-        self.pointer = pointer;
         kill_point("before-run-stored");
-        self.save(before).map_err(|error| NoStart {
+        pointer.seal();
+        self.store.save(&pointer).await.map_err(|error| NoStart {
             text: one_line(&error, 400),
             code: 75,
         })?;
+        self.pointer = pointer;
         kill_point("after-run-stored");
         let restore_from = order.restore_from.as_deref().unwrap_or("empty state");
         info!(cluster_id = self.settings.cluster_id, run = %order.run, restore_from, why = order.why, "Restore point chosen");

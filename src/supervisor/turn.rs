@@ -156,12 +156,12 @@ impl Supervisor {
             Action::StoreIntent(intent) => return self.store_intent(key, intent).await,
             Action::Send => return self.send(key).await,
             Action::Verify(path) => return self.read_back(key, &path).await,
-            Action::Record(point) => return self.record(key, point),
-            Action::Abandon(cause) => return self.abandon(key, cause),
+            Action::Record(point) => return self.record(key, point).await,
+            Action::Abandon(cause) => return self.abandon(key, cause).await,
             Action::SearchIntent => return self.search_intent(key).await,
             Action::SearchFallback => return self.search_fallback(key).await,
             Action::RecordEnded(status) => {
-                if !self.record_ended(key, status) {
+                if !self.record_ended(key, status).await {
                     return self.unwritable(key);
                 }
             }
@@ -187,7 +187,10 @@ impl Supervisor {
         let (job_id, trigger_id, reason) = (intent.job_id, intent.trigger, intent.reason);
         let stop = matches!(intent.kind, SavepointKind::Stop { .. });
         let noted = intent.location.is_some();
-        if !self.update(key, |entry| entry.intent = Some(intent)) {
+        if !self
+            .update(key, |entry| entry.intent = Some(intent.clone()))
+            .await
+        {
             return self.unwritable(key);
         }
         if noted {
@@ -229,7 +232,8 @@ impl Supervisor {
                         if let Some(intent) = &mut entry.intent {
                             intent.flink_trigger = Some(flink_trigger);
                         }
-                    });
+                    })
+                    .await;
                 }
                 Next::Turn
             }
@@ -272,7 +276,7 @@ impl Supervisor {
         Next::Turn
     }
 
-    fn record(&mut self, key: &str, new: NewPoint) -> Next {
+    async fn record(&mut self, key: &str, new: NewPoint) -> Next {
         let point = self.restore_point(key, &new);
         let (path, kind, checkpoint_id) = (point.path.clone(), point.kind, point.checkpoint_id);
         let (job_id, bytes) = (point.job_id.map(|id| id.to_string()), point.size);
@@ -280,12 +284,14 @@ impl Supervisor {
             .started
             .map(|started| point.completed.duration_since(started).as_millis());
         let keep = self.settings.history;
-        let recorded = self.update(key, |entry| {
-            if new.close_intent {
-                entry.intent = None;
-            }
-            entry.record(point, keep);
-        });
+        let recorded = self
+            .update(key, |entry| {
+                if new.close_intent {
+                    entry.intent = None;
+                }
+                entry.record(point.clone(), keep);
+            })
+            .await;
         if !recorded {
             return self.unwritable(key);
         }
@@ -333,14 +339,14 @@ impl Supervisor {
         }
     }
 
-    fn abandon(&mut self, key: &str, cause: FailureCause) -> Next {
+    async fn abandon(&mut self, key: &str, cause: FailureCause) -> Next {
         let intent = self
             .pointer
             .jobs
             .get(key)
             .and_then(|entry| entry.intent.as_ref());
         let trigger_id = intent.map(|intent| intent.trigger.to_string());
-        if !self.update(key, |entry| entry.intent = None) {
+        if !self.update(key, |entry| entry.intent = None).await {
             return self.unwritable(key);
         }
         warn!(

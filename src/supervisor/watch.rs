@@ -123,9 +123,9 @@ impl Supervisor {
             self.learn_config(key, config);
         }
         if !application && self.is_new(key, view) {
-            self.begin_session_job(key, view, &stats);
+            self.begin_session_job(key, view, &stats).await;
         }
-        self.compare(key, view, &stats);
+        self.compare(key, view, &stats).await;
         self.note_completed(key, &stats);
         if view.status == JobStatus::Finished
             && let Some(job) = self.jobs.get_mut(key)
@@ -146,7 +146,7 @@ impl Supervisor {
 
     /// What was restored must be what was chosen. After a failover, plain savepoints of the past that was taken back
     /// count no longer.
-    fn compare(&mut self, key: &str, view: &JobView, stats: &CheckpointStats) {
+    async fn compare(&mut self, key: &str, view: &JobView, stats: &CheckpointStats) {
         let restored = stats.latest.restored.as_ref().map(|restored| {
             let at = Timestamp::from_millisecond(restored.restore_timestamp);
             (signed(restored.id), at.unwrap_or(Timestamp::UNIX_EPOCH))
@@ -156,15 +156,15 @@ impl Supervisor {
         };
         let first = !std::mem::replace(&mut job.watch.compared, true);
         if first {
-            self.compare_with_choice(key, view, stats);
+            self.compare_with_choice(key, view, stats).await;
         }
         // In every turn: a savepoint from before the failover may be recorded after it was noticed.
         if let Some((id, at)) = restored {
-            self.supersede(key, id, at);
+            self.supersede(key, id, at).await;
         }
     }
 
-    fn compare_with_choice(&mut self, key: &str, view: &JobView, stats: &CheckpointStats) {
+    async fn compare_with_choice(&mut self, key: &str, view: &JobView, stats: &CheckpointStats) {
         let Some(entry) = self
             .pointer
             .jobs
@@ -183,7 +183,8 @@ impl Supervisor {
         match restore_mismatch(run, view.id, restored.as_ref()) {
             Some(mismatch) => {
                 error!(job_id = %view.id, mismatch, "Flink did not restore what was chosen: the pointer is frozen");
-                self.update(key, |entry| entry.frozen = Some(mismatch));
+                self.update(key, |entry| entry.frozen = Some(mismatch.clone()))
+                    .await;
             }
             // A supervisor that takes over may find it stopped by what the last one had begun.
             None if view.status != JobStatus::Running => {}
@@ -194,9 +195,10 @@ impl Supervisor {
         }
     }
 
-    fn supersede(&mut self, key: &str, id: i64, at: Timestamp) {
+    async fn supersede(&mut self, key: &str, id: i64, at: Timestamp) {
         let mut entry = self.pointer.jobs.get(key).cloned().unwrap_or_default();
-        if entry.supersede_above(id, at) && self.update(key, |known| *known = entry) {
+        let changed = entry.supersede_above(id, at);
+        if changed && self.update(key, |known| *known = entry.clone()).await {
             warn!(
                 job = key,
                 restored_checkpoint_id = id,
@@ -255,7 +257,7 @@ impl Supervisor {
     }
 
     /// A job of a session cluster was submitted: its run begins, in the lineage that it was restored from.
-    fn begin_session_job(&mut self, key: &str, view: &JobView, stats: &CheckpointStats) {
+    async fn begin_session_job(&mut self, key: &str, view: &JobView, stats: &CheckpointStats) {
         let run = self.session_run(view, stats);
         let parent = run.parent.clone();
         let entry = self.pointer.jobs.get(key);
@@ -272,8 +274,9 @@ impl Supervisor {
             }
             entry.ended = None;
             entry.intent = None;
-            entry.run = Some(run);
-        });
+            entry.run = Some(run.clone());
+        })
+        .await;
         self.ask_shutdown(key);
     }
 
