@@ -129,6 +129,8 @@ pub enum Reply {
     Ended {
         /// Its last state.
         status: JobStatus,
+        /// Wait to be told to go instead of ending: a container that ended would be started again and again.
+        stay: bool,
     },
     /// Done.
     Done,
@@ -136,6 +138,8 @@ pub enum Reply {
     Terminate {
         /// What was reached for each job.
         settled: Vec<Settled>,
+        /// Ask for the next start afterwards, instead of ending.
+        again: bool,
     },
     /// What was reached for each job after Flink ended.
     Settled {

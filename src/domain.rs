@@ -6,6 +6,7 @@ pub mod hold;
 pub mod job;
 pub mod lock;
 pub mod pointer;
+pub mod pointer_map;
 pub mod restore;
 pub mod savepoint;
 pub mod supervise;

@@ -142,8 +142,11 @@ impl Launcher {
         };
         let order = match reply {
             Reply::Start(order) => order,
-            Reply::Ended { status } => {
+            Reply::Ended { status, stay } => {
                 info!(%status, "The job is over, and this is the owner that it ended for: not started again");
+                if stay {
+                    self.signals.recv().await;
+                }
                 return Ok(Err(0));
             }
             Reply::Failed { error, code } => return Err(LaunchError::Refused { error, code }),
@@ -180,6 +183,7 @@ impl Launcher {
     /// Watches a Flink to its end.
     async fn supervise(&mut self, running: Running) -> Next {
         let mut ordered: Option<Vec<Settled>> = None;
+        let mut again = false;
         let mut kill_at: Option<Instant> = None;
         let exit = loop {
             let deadline = self.deadline;
@@ -191,8 +195,9 @@ impl Launcher {
                     info!(signal, "Asked to end: Flink is held until its jobs have their savepoints");
                     self.deadline = Some(Instant::now() + self.settings.shutdown_timeout);
                 }
-                settled = orders, if ordered.is_none() => {
+                (settled, then) = orders, if ordered.is_none() => {
                     ordered = Some(settled);
+                    again = then;
                     running.flink.terminate();
                     kill_at = Some(kill_time(deadline));
                 }
@@ -213,6 +218,9 @@ impl Launcher {
         handover::forget(&self.settings.state_dir);
         let told = ordered.is_some() && !self.out_of_time;
         let settled = self.after_exit(exit, ordered).await;
+        if again && self.deadline.is_none() {
+            return Next::Again;
+        }
         self.next(&running, exit, &settled, told)
     }
 
@@ -277,7 +285,11 @@ impl Launcher {
 }
 
 /// Waits for the order to end Flink; tells every supervisor that comes up what it has to know.
-async fn orders(socket: &Path, running: &Running, deadline: Option<Instant>) -> Vec<Settled> {
+async fn orders(
+    socket: &Path,
+    running: &Running,
+    deadline: Option<Instant>,
+) -> (Vec<Settled>, bool) {
     let started = Call::Started {
         flink: running.prepare.clone(),
         run: running.run.clone(),
@@ -303,7 +315,7 @@ async fn orders(socket: &Path, running: &Running, deadline: Option<Instant>) -> 
             }
         }
         match control::call(socket, &Call::Order).await {
-            Ok(Reply::Terminate { settled }) => return settled,
+            Ok(Reply::Terminate { settled, again }) => return (settled, again),
             Ok(other) => warn!(answer = ?other, "Unexpected answer of the supervisor"),
             Err(error) => went_away(&error),
         }

@@ -6,6 +6,7 @@ pub mod control;
 pub mod domain;
 pub mod flink;
 mod kill;
+pub mod kubernetes;
 pub mod launcher;
 pub mod pointer_file;
 pub mod process;

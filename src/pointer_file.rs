@@ -61,6 +61,32 @@ pub enum PointerError {
         /// The pointer's ConfigMap.
         name: String,
     },
+    /// The API server does not answer; that may pass.
+    #[error("the pointer {name} cannot be read or written now: {why}")]
+    Away {
+        /// The pointer's ConfigMap.
+        name: String,
+        /// What was seen.
+        why: String,
+    },
+    /// Kubernetes refused.
+    #[error("could not read or write the pointer {name}")]
+    Map {
+        /// The pointer's ConfigMap.
+        name: String,
+        /// Why not.
+        source: Box<crate::kubernetes::PointerMapError>,
+    },
+    /// What stands in the ConfigMap is no pointer.
+    #[error(
+        "the pointer {name} is damaged ({why}) and was left as it is; repair it, or delete the ConfigMap's key pointer.json and choose a restore point with `drey pointer set PATH`"
+    )]
+    Unusable {
+        /// The pointer's ConfigMap.
+        name: String,
+        /// What is wrong.
+        why: String,
+    },
     /// The operating system refused.
     #[error("could not {doing} {path}")]
     Io {

@@ -67,6 +67,19 @@ enum Content {
     TooLarge(u64),
 }
 
+impl Content {
+    fn bytes(self, attempt: Attempt, limit: u64) -> Result<Bytes, StorageError> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes),
+            Self::TooLarge(size) => Err(StorageError::TooLarge {
+                attempt,
+                size,
+                limit,
+            }),
+        }
+    }
+}
+
 enum Place {
     Local(PathBuf),
     Remote(Remote),
@@ -98,14 +111,7 @@ impl Storage {
             }
             Place::Remote(remote) => self.remote(&attempt, remote.read_metadata(limit)).await?,
         };
-        match content {
-            Content::Bytes(bytes) => Ok(bytes),
-            Content::TooLarge(size) => Err(StorageError::TooLarge {
-                attempt,
-                size,
-                limit,
-            }),
-        }
+        content.bytes(attempt, limit)
     }
 
     /// The complete checkpoints in `dir` (`chk-N`) and in job directories right below it (`JOB_ID/chk-N`), highest id
@@ -176,6 +182,23 @@ impl Storage {
     /// Storage cannot tell for one of them.
     pub async fn exists_all(&self, locations: &[Location]) -> Result<bool, StorageError> {
         Ok(self.missing(locations).await?.is_empty())
+    }
+
+    /// Reads a small file, such as one that [`Storage::write_small`] has written.
+    ///
+    /// # Errors
+    /// As [`Storage::read_metadata`].
+    pub async fn read_small(&self, location: &Location) -> Result<Bytes, StorageError> {
+        let attempt = Attempt::new("read", location);
+        let limit = self.settings.metadata_limit();
+        let content = match self.place(location, &attempt)? {
+            Place::Local(path) => {
+                self.blocking(&attempt, move || local::read(&path, limit))
+                    .await?
+            }
+            Place::Remote(remote) => self.remote(&attempt, remote.read_file(limit)).await?,
+        };
+        content.bytes(attempt, limit)
     }
 
     /// Writes or replaces a small file. Locally it is durable when this returns, missing directories are made, and a

@@ -1,7 +1,12 @@
 //! Where the pointer is kept: in a file outside Kubernetes, in a ConfigMap inside.
 
+mod map;
+
 use std::path::Path;
 
+pub use map::MapStore;
+
+use crate::domain::lock::Lock;
 use crate::domain::pointer::Pointer;
 use crate::pointer_file::{PointerError, PointerFile};
 
@@ -10,6 +15,8 @@ use crate::pointer_file::{PointerError, PointerFile};
 pub enum Store {
     /// A file.
     File(PointerFile),
+    /// A ConfigMap.
+    Map(MapStore),
 }
 
 impl Store {
@@ -26,6 +33,7 @@ impl Store {
     pub fn name(&self) -> String {
         match self {
             Self::File(file) => file.path().display().to_string(),
+            Self::Map(map) => map.name(),
         }
     }
 
@@ -36,6 +44,7 @@ impl Store {
     pub async fn load(&mut self) -> Result<Option<Pointer>, PointerError> {
         match self {
             Self::File(file) => file.load(),
+            Self::Map(map) => map.load().await,
         }
     }
 
@@ -43,10 +52,46 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be written; the old one is then untouched. [`PointerError::Conflict`] when somebody else has written
-    /// it since it was read.
+    /// it since it was read; [`PointerError::Away`] when the API server does not answer.
     pub async fn save(&mut self, pointer: &Pointer) -> Result<(), PointerError> {
         match self {
             Self::File(file) => file.save(pointer),
+            Self::Map(map) => map.save(pointer).await,
+        }
+    }
+
+    /// [`save`](Self::save), with a change of the lock in the same write. A file has no lock between pods.
+    ///
+    /// # Errors
+    /// As [`save`](Self::save).
+    pub async fn save_with(
+        &mut self,
+        pointer: &Pointer,
+        lock: &dyn Fn(&Lock) -> Lock,
+    ) -> Result<(), PointerError> {
+        match self {
+            Self::File(file) => file.save(pointer),
+            Self::Map(map) => {
+                let lock = lock(&map.document().lock);
+                map.write(Some(pointer), lock).await
+            }
+        }
+    }
+
+    /// The ConfigMap, if it is one.
+    #[must_use]
+    pub fn as_map(&self) -> Option<&MapStore> {
+        match self {
+            Self::File(_) => None,
+            Self::Map(map) => Some(map),
+        }
+    }
+
+    /// The ConfigMap, if it is one.
+    pub fn map(&mut self) -> Option<&mut MapStore> {
+        match self {
+            Self::File(_) => None,
+            Self::Map(map) => Some(map),
         }
     }
 }

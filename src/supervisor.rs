@@ -5,6 +5,12 @@
 
 mod asks;
 mod cluster;
+mod events;
+mod leave;
+mod lock;
+mod map;
+mod pod;
+mod requests;
 mod start;
 mod turn;
 mod watch;
@@ -18,16 +24,23 @@ use tracing::{error, info, warn};
 
 use crate::config::Settings;
 use crate::control::{Call, Incoming, JobReport, Reply, Settled, SettledOutcome, Status};
-use crate::domain::budget::{Backoff, until};
+use crate::domain::budget::{Backoff, after, until};
 use crate::domain::job::{JobStatus, JobView};
+use crate::domain::lock::Lock;
 use crate::domain::pointer::{JobEntry, Pointer, RunId, TriggerReason};
 use crate::domain::savepoint::FailureCause;
 use crate::domain::supervise::{Ask, Evidence, Outcome, Policy, Process};
+use crate::kubernetes::events::Event;
+use crate::kubernetes::{Kube, PointerMap};
 use crate::pointer_file::PointerError;
 use crate::storage::Storage;
-use crate::store::Store;
+use crate::store::{MapStore, Store};
 
 use cluster::Cluster;
+use leave::Signs;
+use lock::Starting;
+use pod::Pod;
+use requests::Releasing;
 
 pub use asks::{choose, clear};
 pub use start::{NoStart, Planner, prepare, storage_for};
@@ -37,6 +50,9 @@ const RETRY: Backoff = Backoff {
     first: Duration::from_millis(100),
     most: Duration::from_secs(5),
 };
+
+/// In a pod, what is kept of the grace period for the fallback and for recording it.
+const RESERVE_IN_POD: Duration = Duration::from_millis(1500);
 
 /// How often a write is begun anew because somebody else was quicker.
 const CONFLICTS: usize = 5;
@@ -60,6 +76,20 @@ pub struct Supervisor {
     order: Option<oneshot::Sender<Reply>>,
     /// The launcher waits here until everything about Flink's end is recorded.
     exited: Option<oneshot::Sender<Reply>>,
+    /// In a pod: the pod.
+    pod: Option<Pod>,
+    /// In a pod: a launcher waits here for its turn.
+    starting: Option<Starting>,
+    /// In a pod: preStop hooks that block until SIGTERM may come.
+    pre_stops: Vec<oneshot::Sender<Reply>>,
+    /// In a pod: the signs that it goes.
+    signs: Signs,
+    /// In a pod: TaskManagers that wait for a checkpoint.
+    releasing: Option<Releasing>,
+    /// In a pod: it goes, and those that wait have not been told by when.
+    untold_deadline: bool,
+    /// The pointer was read.
+    loaded: bool,
     status: channel::Sender<Status>,
 }
 
@@ -88,6 +118,8 @@ struct Job {
     searched_in_vain: bool,
     /// Why it last waited, so that only a change is logged.
     waiting: &'static str,
+    /// A hand-over has failed, or is under way: not before this time again.
+    no_hand_over_before: Option<Timestamp>,
     watch: watch::Watch,
 }
 
@@ -102,6 +134,37 @@ impl Supervisor {
         mut store: Store,
     ) -> Result<(Self, channel::Receiver<Status>), PointerError> {
         let pointer = load(&mut store, &settings.cluster_id).await?;
+        let mut supervisor = Self::with(settings, storage, store, pointer);
+        supervisor.loaded = true;
+        supervisor.report();
+        let status = supervisor.status.subscribe();
+        Ok((supervisor, status))
+    }
+
+    /// A supervisor in the pod `name`. Nothing is asked of the API server yet: it may be away, and a sidecar that ends for
+    /// that would only make it worse.
+    #[must_use]
+    pub fn in_pod(
+        settings: Settings,
+        storage: Storage,
+        kube: Kube,
+        name: &str,
+    ) -> (Self, channel::Receiver<Status>) {
+        let map = PointerMap::new(&kube, &settings.cluster_id);
+        let copy = settings.state_dir.join("pointer-copy.json");
+        let store = Store::Map(MapStore::new(map, copy));
+        let pointer = Pointer::new(&settings.cluster_id);
+        let pod = Pod::new(kube, name, &settings.flink_container);
+        let mut supervisor = Self::with(settings, storage, store, pointer);
+        // The kubelet kills a JobManager that takes too long, which costs nothing once its job is stopped.
+        supervisor.policy.reserve = RESERVE_IN_POD;
+        supervisor.pod = Some(pod);
+        supervisor.report();
+        let status = supervisor.status.subscribe();
+        (supervisor, status)
+    }
+
+    fn with(settings: Settings, storage: Storage, store: Store, pointer: Pointer) -> Self {
         let policy = Policy {
             retry: RETRY,
             // Never less than the 5 s that a JobManager may take to end.
@@ -111,8 +174,8 @@ impl Supervisor {
             idle: Duration::from_secs(2),
             allow_unverified: settings.allow_unverified,
         };
-        let (status, watched) = channel::channel(Status::default());
-        let supervisor = Self {
+        let (status, _) = channel::channel(Status::default());
+        Self {
             settings,
             policy,
             storage,
@@ -126,14 +189,20 @@ impl Supervisor {
             shutdown: None,
             order: None,
             exited: None,
+            pod: None,
+            starting: None,
+            pre_stops: Vec::new(),
+            signs: Signs::default(),
+            releasing: None,
+            untold_deadline: false,
+            loaded: false,
             status,
-        };
-        supervisor.report();
-        Ok((supervisor, watched))
+        }
     }
 
     /// Supervises until nobody can call any more.
     pub async fn run(mut self, mut calls: mpsc::Receiver<Incoming>) {
+        let mut news = self.watch_pod();
         let mut wake = Timestamp::now();
         loop {
             let nap = tokio::time::sleep(until(Timestamp::now(), wake));
@@ -143,6 +212,10 @@ impl Supervisor {
                     Some((call, back)) => self.accept(call, back).await,
                     None => return,
                 },
+                Some(news) = news.recv() => {
+                    self.hear(news).await;
+                    true
+                }
                 () = nap => true,
             };
             if look {
@@ -159,6 +232,10 @@ impl Supervisor {
         let mut look = true;
         let reply = match call {
             Call::Prepare(flink) => {
+                if self.pod.is_some() {
+                    self.wants_start(flink, back);
+                    return true;
+                }
                 // What had to end has ended: a sidecar outlives its Flink.
                 self.shutdown = None;
                 self.prepare(&flink).await
@@ -181,8 +258,11 @@ impl Supervisor {
                 self.flink_ended(code).await;
                 return true;
             }
-            Call::Shutdown { budget_ms } => self.shut_down(Duration::from_millis(budget_ms)),
-            Call::PreStop { .. } => Reply::Done,
+            Call::Shutdown { budget_ms } => self.sigterm(Duration::from_millis(budget_ms)),
+            Call::PreStop { sidecar } => {
+                self.pre_stop(sidecar, back);
+                return true;
+            }
             Call::Savepoint(wanted) => {
                 self.want_savepoint(wanted, back);
                 return true;
@@ -201,17 +281,35 @@ impl Supervisor {
 
     /// One look at every job; the time of the next one.
     async fn look(&mut self) -> Timestamp {
-        self.discover().await;
-        let keys: Vec<String> = self.jobs.keys().cloned().collect();
-        let mut wake = crate::domain::budget::after(Timestamp::now(), self.policy.idle);
-        for key in keys {
-            wake = wake.min(self.turns(&key).await);
+        let judged = self.judge_signs();
+        let started = self.go_on_with_start().await;
+        let mut wake = after(Timestamp::now(), self.policy.idle);
+        if self.is_loaded().await {
+            self.give_way();
+            self.discover().await;
+            let keys: Vec<String> = self.jobs.keys().cloned().collect();
+            for key in keys {
+                wake = wake.min(self.turns(&key).await);
+            }
         }
-        wake
+        if std::mem::take(&mut self.untold_deadline) {
+            self.announce_deadline().await;
+        }
+        let answered = self.answer_requests().await;
+        let behind = self.catch_up().await;
+        let others = [judged, started, answered, behind].into_iter().flatten();
+        others.fold(wake, Timestamp::min)
     }
 
     /// Tells the launcher when every job has come to its end.
     async fn settle(&mut self) {
+        if self.container_restarts()
+            && let Some(back) = self.order.take()
+        {
+            let (settled, again) = (Vec::new(), false);
+            let _ = back.send(Reply::Terminate { settled, again });
+            return;
+        }
         let all: Option<Vec<Settled>> = self
             .jobs
             .iter()
@@ -219,8 +317,12 @@ impl Supervisor {
             .collect();
         let Some(settled) = all else { return };
         if self.process == Process::Gone {
-            if let Some(back) = self.exited.take() {
+            self.answer_pre_stops();
+            if self.exited.is_some() {
                 self.jobs.clear();
+                self.flink_is_over().await;
+            }
+            if let Some(back) = self.exited.take() {
                 let _ = back.send(Reply::Settled { settled });
             }
             return;
@@ -236,7 +338,29 @@ impl Supervisor {
                     .any(|job| job.outcome != SettledOutcome::Nothing));
         if over && let Some(back) = self.order.take() {
             self.clean_up(&settled).await;
-            let _ = back.send(Reply::Terminate { settled });
+            let again = self.starts_again(&settled);
+            let _ = back.send(Reply::Terminate { settled, again });
+            self.answer_pre_stops();
+            self.let_all_go().await;
+        }
+    }
+
+    /// Flink is started anew after this end: the job was handed over and may come back, or a finished one is waited
+    /// beside, since a container that ends is started again by the kubelet.
+    fn starts_again(&self, settled: &[Settled]) -> bool {
+        let Some(pod) = self.pod.as_ref().filter(|_| self.shutdown.is_none()) else {
+            return false;
+        };
+        pod.handed_over || (pod.is_restarted() && all_finished(settled))
+    }
+
+    /// Flink has ended and everything about it is recorded.
+    async fn flink_is_over(&mut self) {
+        if self.pod.is_none() {
+            return;
+        }
+        if self.shutdown.is_some() {
+            self.leave_lock().await;
         }
     }
 
@@ -246,11 +370,9 @@ impl Supervisor {
         let Some(cluster) = self.cluster.as_ref().filter(|cluster| cluster.application) else {
             return;
         };
-        let over = settled
-            .iter()
-            .all(|job| job.outcome == SettledOutcome::Finished);
-        if cluster.high_availability
-            && over
+        // In native mode that deletes the Deployment as well, as Flink does when an application is done.
+        if (cluster.high_availability || cluster.native)
+            && all_finished(settled)
             && let Err(error) = cluster.rest.shut_down_cluster().await
         {
             warn!(
@@ -289,16 +411,30 @@ impl Supervisor {
     /// Changes the pointer and writes it. When somebody else has written in between, theirs is what is changed. On
     /// failure the one in memory stays as it was.
     async fn write(&mut self, change: impl Fn(&mut Pointer)) -> Result<(), PointerError> {
+        self.write_with(change, &Lock::clone).await
+    }
+
+    /// [`write`](Self::write), with a change of the lock in the same write.
+    async fn write_with(
+        &mut self,
+        change: impl Fn(&mut Pointer),
+        lock: &dyn Fn(&Lock) -> Lock,
+    ) -> Result<(), PointerError> {
         for _ in 0..CONFLICTS {
             let mut pointer = self.pointer.clone();
             change(&mut pointer);
             pointer.seal();
-            match self.store.save(&pointer).await {
+            match self.store.save_with(&pointer, lock).await {
                 Ok(()) => {
                     self.pointer = pointer;
                     return Ok(());
                 }
                 Err(PointerError::Conflict { .. }) => self.take_over_theirs().await?,
+                Err(PointerError::Away { name, why }) => {
+                    self.write_aside(&pointer, name, why).await?;
+                    self.pointer = pointer;
+                    return Ok(());
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -319,7 +455,12 @@ impl Supervisor {
 
     /// Changes one entry and writes the pointer; logs when that does not work, for the next turn tries again.
     async fn update(&mut self, key: &str, change: impl Fn(&mut JobEntry)) -> bool {
-        match self.write(|pointer| change(pointer.entry(key))).await {
+        let written = self.write(|pointer| change(pointer.entry(key))).await;
+        self.is_written(written)
+    }
+
+    fn is_written(&self, written: Result<(), PointerError>) -> bool {
+        match written {
             Ok(()) => true,
             Err(error) => {
                 let error = crate::telemetry::one_line(&error, 400);
@@ -327,6 +468,7 @@ impl Supervisor {
                     cluster_id = self.settings.cluster_id,
                     error, "Pointer could not be written"
                 );
+                self.tell(Event::warning("PointerUnwritable", &error));
                 false
             }
         }
@@ -404,6 +546,11 @@ pub async fn load(store: &mut Store, cluster_id: &str) -> Result<Pointer, Pointe
         });
     }
     Ok(pointer)
+}
+
+fn all_finished(settled: &[Settled]) -> bool {
+    let finished = |job: &Settled| job.outcome == SettledOutcome::Finished;
+    !settled.is_empty() && settled.iter().all(finished)
 }
 
 /// Random bytes for an id.

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
 use super::{TRY_AGAIN, USAGE, failure, runtime, settings};
 use crate::config::{Settings, SettingsArgs};
 use crate::control::{self, Call, Incoming, Status};
+use crate::kubernetes::Kube;
 use crate::launcher::{Command, LaunchError, Launcher};
 use crate::pointer_file::PointerError;
 use crate::process;
@@ -117,12 +120,24 @@ async fn supervise(
     mpsc::Sender<Incoming>,
     watch::Receiver<Status>,
 )> {
-    let store = Store::file(&settings.pointer).map_err(|error| pointer_error(&error))?;
     let storage = storage_for(&settings, &BTreeMap::new());
     let socket = settings.socket.clone();
-    let (supervisor, status) = Supervisor::new(settings, storage, store)
-        .await
-        .map_err(|error| pointer_error(&error))?;
+    let (supervisor, status) = match settings.pod_name.clone() {
+        Some(name) => {
+            let kube = Kube::connect(settings.pod_namespace.as_deref())
+                .await
+                .map_err(|error| failure(one_line(&error, 400), USAGE))?;
+            fs::create_dir_all(&settings.state_dir)
+                .with_context(|| format!("could not create {}", settings.state_dir.display()))?;
+            Supervisor::in_pod(settings, storage, kube, &name)
+        }
+        None => {
+            let store = Store::file(&settings.pointer).map_err(|error| pointer_error(&error))?;
+            Supervisor::new(settings, storage, store)
+                .await
+                .map_err(|error| pointer_error(&error))?
+        }
+    };
     let listener = control::listen(&socket).map_err(|error| {
         let text = format!(
             "could not listen at {}: {}; name another socket with `--socket`",

@@ -127,17 +127,17 @@ impl JobEntry {
         self.history
             .retain(|known| known.path != point.path || known.lineage != point.lineage);
         self.history.insert(0, point);
-        while self.history.len() > keep.max(1) {
-            let newest = self.newest().cloned();
-            let Some(oldest) = self
-                .history
-                .iter()
-                .rposition(|point| Some(point) != newest.as_ref())
-            else {
-                break;
-            };
-            self.history.remove(oldest);
-        }
+        while self.history.len() > keep.max(1) && self.forget_oldest() {}
+    }
+
+    /// Forgets the oldest restore point, but never the newest one that counts. Returns whether there was one to forget.
+    pub fn forget_oldest(&mut self) -> bool {
+        let newest = self.newest().cloned();
+        let oldest = self
+            .history
+            .iter()
+            .rposition(|point| Some(point) != newest.as_ref());
+        oldest.map(|oldest| self.history.remove(oldest)).is_some()
     }
 
     /// The job restored checkpoint `id` at `at`, as Flink reports it (`latest.restored`: `id`, `restore_timestamp`):
@@ -370,6 +370,8 @@ impl fmt::Display for PointKind {
 pub enum TriggerReason {
     /// The process or pod was told to go.
     Shutdown,
+    /// Another pod takes the job over.
+    HandOver,
     /// A person or a pipeline asked.
     Manual,
     /// Chosen as the newest one by a start.
@@ -380,6 +382,7 @@ impl fmt::Display for TriggerReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Shutdown => "shutdown",
+            Self::HandOver => "hand-over",
             Self::Manual => "manual",
             Self::Restore => "restore",
         })

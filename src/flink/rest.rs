@@ -12,7 +12,7 @@ use crate::flink::tls::TlsSettings;
 use crate::flink::version::FlinkVersion;
 use crate::flink::wire::{
     self, CheckpointConfig, CheckpointOperation, CheckpointStats, ConfigEntry, Dashboard, Errors,
-    Operation, Overview, Triggered,
+    Operation, Overview, TaskManager, Triggered,
 };
 use bytes::Bytes;
 use exchange::{Answer, Call, Exchange};
@@ -175,6 +175,16 @@ impl FlinkRest {
             .into_iter()
             .map(|entry| (entry.key, entry.value))
             .collect())
+    }
+
+    /// The TaskManagers that are registered.
+    ///
+    /// # Errors
+    /// See [`RestError`].
+    pub async fn task_managers(&self) -> Result<Vec<TaskManager>, RestError> {
+        let call = Call::get("/taskmanagers".to_owned());
+        let answer: wire::TaskManagers = self.ask(&call).await?;
+        Ok(answer.into())
     }
 
     /// Asks for a checkpoint of the kind that the job takes by itself. Since Flink 1.17.

@@ -257,6 +257,55 @@ pub(super) struct ConfigEntry {
     pub(super) value: String,
 }
 
+#[derive(Deserialize)]
+pub(super) struct TaskManagers {
+    taskmanagers: Vec<RegisteredTaskManager>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RegisteredTaskManager {
+    id: String,
+    path: String,
+    slots_number: u32,
+    free_slots: u32,
+}
+
+/// A TaskManager that is registered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskManager {
+    /// Flink's resource id; in native mode the pod's name.
+    pub id: String,
+    /// The host in its RPC address: an IP address in pods.
+    pub host: Option<String>,
+    /// Its slots.
+    pub slots: u32,
+    /// Those that no task uses.
+    pub free_slots: u32,
+}
+
+impl From<TaskManagers> for Vec<TaskManager> {
+    fn from(answer: TaskManagers) -> Self {
+        let registered = answer.taskmanagers.into_iter();
+        registered
+            .map(|it| TaskManager {
+                host: rpc_host(&it.path),
+                id: it.id,
+                slots: it.slots_number,
+                free_slots: it.free_slots,
+            })
+            .collect()
+    }
+}
+
+/// The host in `pekko.tcp://flink@10.0.0.7:6122/user/rpc/taskmanager_0` (akka before 1.18).
+fn rpc_host(path: &str) -> Option<String> {
+    let (_, rest) = path.split_once('@')?;
+    let address = rest.split('/').next()?;
+    let (host, _) = address.rsplit_once(':')?;
+    Some(host.trim_matches(['[', ']']).to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -25,7 +25,7 @@ pub(super) fn read_metadata(path: &Path, limit: u64) -> io::Result<Content> {
     }
 }
 
-fn read(path: &Path, limit: u64) -> io::Result<Content> {
+pub(super) fn read(path: &Path, limit: u64) -> io::Result<Content> {
     let file = File::open(path)?;
     let size = file.metadata()?.len();
     if size > limit {

@@ -37,6 +37,10 @@ impl Remote {
         }
     }
 
+    pub(super) async fn read_file(&self, limit: u64) -> Result<Content> {
+        self.read(&self.path("")?, limit).await
+    }
+
     async fn read(&self, path: &Path, limit: u64) -> Result<Content> {
         let found = self.store.get_opts(path, GetOptions::default()).await?;
         if found.meta.size > limit {

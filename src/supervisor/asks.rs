@@ -152,7 +152,7 @@ impl Supervisor {
 
     /// Native savepoints are faster; before 1.20 the changelog state backend cannot make any, and the attempt takes the
     /// running tasks down.
-    fn stop_format(&self) -> Option<SavepointFormat> {
+    pub(super) fn stop_format(&self) -> Option<SavepointFormat> {
         let cluster = self
             .cluster
             .as_ref()
@@ -174,14 +174,14 @@ impl Supervisor {
     }
 
     /// What else can be tried, unless the user has decided.
-    fn other_format(&self) -> Option<SavepointFormat> {
+    pub(super) fn other_format(&self) -> Option<SavepointFormat> {
         let open = self.settings.savepoint_format.is_none();
         self.stop_format()
             .filter(|format| open && *format == SavepointFormat::Native)
             .map(|_| SavepointFormat::Canonical)
     }
 
-    fn savepoint_dir(&self, key: &str) -> Option<String> {
+    pub(super) fn savepoint_dir(&self, key: &str) -> Option<String> {
         self.pointer
             .jobs
             .get(key)?

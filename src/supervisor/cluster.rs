@@ -28,6 +28,8 @@ pub(super) struct Cluster {
     pub(super) run: RunId,
     pub(super) application: bool,
     pub(super) high_availability: bool,
+    /// Native Kubernetes: Flink itself makes and deletes its pods.
+    pub(super) native: bool,
     pub(super) configuration: BTreeMap<String, String>,
     /// It answered the last time.
     pub(super) reachable: bool,
@@ -72,6 +74,7 @@ impl Cluster {
             run,
             application: is_application(settings.mode, flink.application),
             high_availability: high_availability(&flink.configuration),
+            native: !flink.standalone && flink.configuration.contains_key("kubernetes.cluster-id"),
             configuration: flink.configuration.clone(),
             reachable: false,
             recognized: false,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use super::cluster::{RUN_KEY, high_availability, is_application};
+use super::pod::Pod;
 use super::{RETRY, Supervisor, random};
 use crate::config::Settings;
 use crate::control::{Prepare, Reply, StartOrder};
@@ -465,6 +466,7 @@ impl Supervisor {
             Err(RestorePlan::Ended(ended)) => {
                 return Ok(Reply::Ended {
                     status: ended.status,
+                    stay: self.pod.as_ref().is_some_and(Pod::is_restarted),
                 });
             }
             Err(plan) => unreachable_plan(&plan)?,
@@ -482,12 +484,11 @@ impl Supervisor {
         Ok(Reply::Start(order))
     }
 
-    /// Who starts: named by the user, else this very process.
+    /// Who starts: named by the user, what owns the pod, else this very process.
     fn owner(&self) -> String {
-        self.settings
-            .owner
-            .clone()
-            .unwrap_or_else(|| self.instance.clone())
+        let of_pod = || self.pod.as_ref()?.owner_uid();
+        let named = self.settings.owner.clone().or_else(of_pod);
+        named.unwrap_or_else(|| self.instance.clone())
     }
 }
 

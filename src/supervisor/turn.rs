@@ -18,6 +18,7 @@ use crate::domain::supervise::{
 use crate::flink::rest::RestError;
 use crate::flink::wire::{CheckpointPhase, CheckpointStats};
 use crate::kill_point;
+use crate::kubernetes::events::Event;
 use crate::restore_points::{late_savepoint, newest_checkpoint, verify};
 use crate::telemetry::one_line;
 
@@ -198,6 +199,7 @@ impl Supervisor {
         }
         kill_point("after-intent");
         info!(%job_id, %trigger_id, %reason, stop, "Savepoint intent stored");
+        self.tell_savepoint(key, reason, stop);
         self.send(key).await
     }
 
@@ -284,18 +286,25 @@ impl Supervisor {
             .started
             .map(|started| point.completed.duration_since(started).as_millis());
         let keep = self.settings.history;
-        let recorded = self
-            .update(key, |entry| {
+        let lock = self.lock_after(&point);
+        let written = self.write_with(
+            |pointer| {
+                let entry = pointer.entry(key);
                 if new.close_intent {
                     entry.intent = None;
                 }
                 entry.record(point.clone(), keep);
-            })
-            .await;
+            },
+            &*lock,
+        );
+        let recorded = written.await;
+        let recorded = self.is_written(recorded);
         if !recorded {
             return self.unwritable(key);
         }
         kill_point("after-record");
+        self.tell_recorded(kind, &path, duration_ms);
+        self.note_handed_over(&lock);
         info!(job_id, %kind, savepoint_path = path, checkpoint_id, bytes, duration_ms, "Restore point recorded");
         if let Some(job) = self.jobs.get_mut(key) {
             let known = std::mem::take(&mut job.evidence);
@@ -356,6 +365,10 @@ impl Supervisor {
             retry = cause.class.is_retryable(),
             "Savepoint failed"
         );
+        self.tell(Event::warning(
+            "SavepointFailed",
+            &format!("Savepoint of job {key} failed: {cause}"),
+        ));
         if let Some(job) = self.jobs.get_mut(key) {
             let attempts = job
                 .evidence
@@ -449,6 +462,7 @@ impl Supervisor {
     fn settle_job(&mut self, key: &str, outcome: Outcome) -> Next {
         let idle = Next::At(after(Timestamp::now(), self.policy.idle));
         let process = self.process;
+        let mut untold = None;
         let Some(job) = self.jobs.get_mut(key) else {
             return idle;
         };
@@ -457,6 +471,7 @@ impl Supervisor {
         if worth_it && job.logged.as_ref() != Some(&outcome) {
             log_outcome(key, &outcome, manual);
             job.logged = Some(outcome.clone());
+            untold = Some(outcome.clone());
         }
         for back in job.waiters.drain(..) {
             let _ = back.send(answer(&outcome));
@@ -464,14 +479,17 @@ impl Supervisor {
         if manual {
             job.ask = None;
             job.evidence = Evidence::default();
-            return Next::Turn;
+        } else {
+            // A job that runs on without having been asked for anything is not done with.
+            let done = job.ask.is_some()
+                || process == Process::Gone
+                || !matches!(outcome, Outcome::Nothing(_));
+            job.settled = done.then_some(outcome);
         }
-        // A job that runs on without having been asked for anything is not done with.
-        let done = job.ask.is_some()
-            || process == Process::Gone
-            || !matches!(outcome, Outcome::Nothing(_));
-        job.settled = done.then_some(outcome);
-        idle
+        if let Some(outcome) = untold {
+            self.tell_outcome(key, &outcome);
+        }
+        if manual { Next::Turn } else { idle }
     }
 }
 

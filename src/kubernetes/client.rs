@@ -1,0 +1,114 @@
+//! The connection to the API server.
+
+use std::future::Future;
+use std::time::Duration;
+
+use kube::config::KubeConfigOptions;
+use kube::{Api, Client, Config};
+use tokio::time::timeout;
+
+use super::error::{Attempt, KubeError};
+
+/// How long a request may take. Watches are open for minutes, only their beginning is limited.
+pub(crate) const LIMIT: Duration = Duration::from_secs(10);
+
+/// How long it may take to reach the API server.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// A client for one namespace.
+#[derive(Clone)]
+pub struct Kube {
+    client: Client,
+    namespace: String,
+}
+
+impl std::fmt::Debug for Kube {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kube")
+            .field("namespace", &self.namespace)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Kube {
+    /// A client with the pod's service account, whose token and CA are read again as they are renewed; outside a pod with
+    /// `KUBECONFIG`. For `namespace`, else for that of the pod or of the context.
+    ///
+    /// Nothing is asked of the API server yet, so it need not be there.
+    ///
+    /// # Errors
+    /// When there is neither a service account nor a kubeconfig, or what they name cannot be used.
+    pub async fn connect(namespace: Option<&str>) -> Result<Self, KubeError> {
+        let setup = |error: &dyn std::error::Error| {
+            KubeError::Setup(crate::telemetry::one_line(error, 300))
+        };
+        let config = match Config::incluster() {
+            Ok(config) => config,
+            // Inside a pod the mount is what counts: its absence must not be hidden behind a missing kubeconfig.
+            Err(error) if in_pod() => return Err(setup(&error)),
+            Err(_) => Config::from_kubeconfig(&KubeConfigOptions::default())
+                .await
+                .map_err(|error| setup(&error))?,
+        };
+        Self::with_config(config, namespace)
+    }
+
+    /// A client with a configuration made elsewhere.
+    ///
+    /// # Errors
+    /// When its certificates cannot be used.
+    pub fn with_config(config: Config, namespace: Option<&str>) -> Result<Self, KubeError> {
+        let namespace = namespace.unwrap_or(&config.default_namespace).to_owned();
+        let client = client(&config)
+            .map_err(|error| KubeError::Setup(crate::telemetry::one_line(&error, 300)))?;
+        Ok(Self { client, namespace })
+    }
+
+    /// The namespace of this pod, in which everything is done.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(crate) fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+}
+
+/// Waits for a request, as long as [`LIMIT`].
+pub(crate) async fn limited<T>(
+    attempt: Attempt<'_>,
+    request: impl Future<Output = kube::Result<T>>,
+) -> Result<T, KubeError> {
+    match timeout(LIMIT, request).await {
+        Ok(answer) => answer.map_err(|error| KubeError::of(attempt, &error)),
+        Err(_) => Err(KubeError::unreachable(
+            attempt,
+            &format!("no answer in {} s", LIMIT.as_secs()),
+        )),
+    }
+}
+
+fn client(config: &Config) -> kube::Result<Client> {
+    // Where two libraries name two providers rustls would refuse to choose.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut config = config.clone();
+    config.connect_timeout = Some(CONNECT);
+    Client::try_from(config)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "set by the kubelet in each container, and no setting of Drey's"
+)]
+fn in_pod() -> bool {
+    std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+}

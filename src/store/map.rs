@@ -1,0 +1,232 @@
+//! The pointer in its ConfigMap, beside the lock and what others ask for.
+//!
+//! Every write has the object's version as its precondition, so of two writers one has to look again. What was written
+//! last is kept in a file of the pod as well: a container that is restarted while the API server is away goes on.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tracing::warn;
+
+use crate::domain::lock::Lock;
+use crate::domain::pointer::Pointer;
+use crate::domain::pointer_map::{Document, Sight, Version};
+use crate::kill_point;
+use crate::kubernetes::{PointerMap, PointerMapError};
+use crate::pointer_file::PointerError;
+use crate::telemetry::one_line;
+
+/// The API server answers within this time, or it is away.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The pointer in its ConfigMap.
+#[derive(Debug)]
+pub struct MapStore {
+    map: PointerMap,
+    /// As it was read or written last.
+    document: Document,
+    /// It was read or written at least once, or the copy was read.
+    known: bool,
+    /// The last write did not reach the API server.
+    behind: bool,
+    copy: PathBuf,
+}
+
+impl MapStore {
+    /// Nothing is asked of the API server yet. `copy` is the file that outlives the container.
+    #[must_use]
+    pub fn new(map: PointerMap, copy: PathBuf) -> Self {
+        Self {
+            map,
+            document: Document::default(),
+            known: false,
+            behind: false,
+            copy,
+        }
+    }
+
+    /// `configmap/NAME`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("configmap/{}", self.map.name())
+    }
+
+    /// The map itself, for requests, answers and watches.
+    #[must_use]
+    pub fn map(&self) -> &PointerMap {
+        &self.map
+    }
+
+    /// What stood there last.
+    #[must_use]
+    pub fn document(&self) -> &Document {
+        &self.document
+    }
+
+    /// Whether anything is known of it.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.known
+    }
+
+    /// Whether something was written that has not reached the API server.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.behind
+    }
+
+    /// The next write is to be repeated, since this one has only reached another place.
+    pub fn fall_behind(&mut self, pointer: &Pointer) {
+        self.behind = true;
+        self.document.pointer = Sight::Good(pointer.clone());
+        self.document
+            .savepoint_path
+            .clone_from(&pointer.savepoint_path);
+        self.keep();
+    }
+
+    /// What a watch has shown. Older than what is known here it cannot be told from newer: it only counts as news, the next
+    /// write shows whether it was.
+    pub fn seen(&mut self, document: Option<Document>) {
+        if self.behind {
+            // What is known here is more than what stands there; only the version is news.
+            self.document.version = document.and_then(|document| document.version);
+            return;
+        }
+        self.document = document.unwrap_or_default();
+        self.known = true;
+    }
+
+    /// Notes an answer that was written; its write has made another version of the object.
+    pub fn answered(&mut self, name: &str, answer: &str) {
+        self.document.requests.remove(name);
+        self.document
+            .answers
+            .insert(name.to_owned(), answer.to_owned());
+    }
+
+    /// Reads the map.
+    ///
+    /// # Errors
+    /// When it cannot be read, or what stands in it cannot be understood.
+    pub async fn load(&mut self) -> Result<Option<Pointer>, PointerError> {
+        let loaded = timeout(PATIENCE, self.map.load()).await;
+        let document = match loaded {
+            Ok(Ok(document)) => document.unwrap_or_default(),
+            Ok(Err(error)) => return Err(self.failed(error)),
+            Err(_) => return Err(self.silent()),
+        };
+        self.seen(Some(document));
+        match &self.document.pointer {
+            Sight::None => Ok(None),
+            Sight::Good(pointer) => Ok(Some(pointer.clone())),
+            Sight::Damaged(why) => Err(PointerError::Unusable {
+                name: self.name(),
+                why: why.clone(),
+            }),
+        }
+    }
+
+    /// What the last container of this pod knew.
+    pub fn load_copy(&mut self) -> Option<Pointer> {
+        let text = fs::read_to_string(&self.copy).ok()?;
+        let (pointer, lock): (Pointer, Lock) = serde_json::from_str(&text).ok()?;
+        self.document.pointer = Sight::Good(pointer.clone());
+        self.document
+            .savepoint_path
+            .clone_from(&pointer.savepoint_path);
+        self.document.lock = lock;
+        self.known = true;
+        self.behind = true;
+        Some(pointer)
+    }
+
+    /// Writes the pointer, with the lock as it is.
+    ///
+    /// # Errors
+    /// [`PointerError::Conflict`] after somebody else's write; [`PointerError::Away`] when nobody answers.
+    pub async fn save(&mut self, pointer: &Pointer) -> Result<(), PointerError> {
+        let lock = self.document.lock.clone();
+        self.write(Some(pointer), lock).await
+    }
+
+    /// Writes the lock, with the pointer as it is.
+    ///
+    /// # Errors
+    /// As [`save`](Self::save).
+    pub async fn save_lock(&mut self, lock: Lock) -> Result<(), PointerError> {
+        self.write(None, lock).await
+    }
+
+    /// Writes both at once.
+    ///
+    /// # Errors
+    /// As [`save`](Self::save).
+    pub async fn write(
+        &mut self,
+        pointer: Option<&Pointer>,
+        lock: Lock,
+    ) -> Result<(), PointerError> {
+        let mut next = self.document.clone();
+        if let Some(pointer) = pointer {
+            next.savepoint_path.clone_from(&pointer.savepoint_path);
+            next.pointer = Sight::Good(pointer.clone());
+        }
+        next.lock = lock;
+        kill_point("before-pointer-write");
+        let version: Version = match timeout(PATIENCE, self.map.save(&next)).await {
+            Ok(Ok(version)) => version,
+            Ok(Err(PointerMapError::Conflict { .. })) => {
+                return Err(PointerError::Conflict { name: self.name() });
+            }
+            Ok(Err(error)) => return Err(self.failed(error)),
+            Err(_) => return Err(self.silent()),
+        };
+        kill_point("after-pointer-write");
+        next.version = Some(version);
+        self.document = next;
+        self.known = true;
+        self.behind = false;
+        self.keep();
+        Ok(())
+    }
+
+    /// For the next container of this pod. Not synced: with the pod the file is gone as well.
+    fn keep(&self) {
+        let Sight::Good(pointer) = &self.document.pointer else {
+            return;
+        };
+        let new = self.copy.with_extension("new");
+        let written = serde_json::to_string(&(pointer, &self.document.lock))
+            .map_err(std::io::Error::from)
+            .and_then(|text| fs::write(&new, text))
+            .and_then(|()| fs::rename(&new, &self.copy));
+        if let Err(error) = written {
+            warn!(
+                error = one_line(&error, 200),
+                "Pointer's copy could not be written"
+            );
+        }
+    }
+
+    fn failed(&self, error: PointerMapError) -> PointerError {
+        let name = self.name();
+        if error.is_retryable() {
+            let why = one_line(&error, 300);
+            return PointerError::Away { name, why };
+        }
+        PointerError::Map {
+            name,
+            source: Box::new(error),
+        }
+    }
+
+    fn silent(&self) -> PointerError {
+        PointerError::Away {
+            name: self.name(),
+            why: format!("no answer within {} s", PATIENCE.as_secs()),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Why the own pod or container goes, and what that asks for.
+//!
+//! Signs come from three sides: the preStop hooks of both containers, the pod's own object, and SIGTERM at the launcher.
+//! The first one that says that the pod goes is acted upon at once; what is looked up beside it never delays a savepoint.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+use tracing::info;
+
+use super::Supervisor;
+use super::pod::News;
+use crate::control::Reply;
+use crate::domain::budget::{after, until};
+use crate::domain::cause::{Cause, CauseView, Known, Verdict, judge};
+use crate::domain::supervise::Process;
+use crate::kubernetes::events::Event;
+use crate::kubernetes::pods::PodSight;
+use crate::telemetry::one_line;
+
+/// What the kubelet needs to see the end of the containers before it kills them.
+const MARGIN: Duration = Duration::from_secs(1);
+
+/// The signs that the pod or the container goes.
+#[derive(Debug, Default)]
+pub(super) struct Signs {
+    /// The preStop hook of Flink's container runs.
+    flink_hook: bool,
+    /// The preStop hook of the sidecar runs.
+    sidecar_hook: bool,
+    /// The launcher got SIGTERM, and has this long.
+    sigterm: Option<Timestamp>,
+    /// When the first of them came.
+    first: Option<Timestamp>,
+    /// What follows from them, once that is known.
+    pub(super) cause: Option<Cause>,
+}
+
+impl Supervisor {
+    /// Takes note of what a watch has shown.
+    pub(super) async fn hear(&mut self, news: News) {
+        match news {
+            News::Me(Some(sight)) => self.see_own_pod(*sight).await,
+            News::Me(None) => {}
+            News::Map(document) => self.see_map(document.map(|document| *document)).await,
+            News::Other(uid, state) => {
+                if let Some(pod) = &mut self.pod {
+                    pod.note(&uid, state);
+                }
+            }
+            News::Away(why) => info!(why, "A watch is interrupted"),
+        }
+    }
+
+    async fn see_own_pod(&mut self, sight: PodSight) {
+        let deletion = sight.deletion.clone();
+        let Some(pod) = &mut self.pod else { return };
+        let known = pod.me.as_ref().is_some_and(|me| me.deletion.is_some());
+        pod.see(sight).await;
+        if deletion.is_some() && !known {
+            self.sign(|_| {});
+        }
+    }
+
+    /// A preStop hook runs.
+    pub(super) fn pre_stop(&mut self, sidecar: bool, back: oneshot::Sender<Reply>) {
+        info!(sidecar, "preStop hook runs");
+        self.sign(|signs| {
+            signs.sidecar_hook |= sidecar;
+            signs.flink_hook |= !sidecar;
+        });
+        if sidecar || self.process == Process::Gone {
+            // The sidecar itself lives until Flink has ended: nothing is to be held back for it.
+            let _ = back.send(Reply::Done);
+        } else {
+            self.pre_stops.push(back);
+        }
+    }
+
+    /// The launcher got SIGTERM.
+    pub(super) fn sigterm(&mut self, budget: Duration) -> Reply {
+        if self.pod.is_none() {
+            return self.shut_down(budget);
+        }
+        let by = after(Timestamp::now(), budget);
+        self.sign(|signs| signs.sigterm = Some(signs.sigterm.map_or(by, |known| known.min(by))));
+        Reply::Done
+    }
+
+    fn sign(&mut self, note: impl Fn(&mut Signs)) {
+        self.signs.first.get_or_insert_with(Timestamp::now);
+        note(&mut self.signs);
+    }
+
+    /// A new JobManager is to be started: what was told before was for the last one. A pod that goes starts none.
+    pub(super) fn forget_signs(&mut self) {
+        self.signs = Signs::default();
+    }
+
+    /// Judges the signs; when to look again.
+    pub(super) fn judge_signs(&mut self) -> Option<Timestamp> {
+        let (Some(pod), Some(first)) = (&self.pod, self.signs.first) else {
+            return None;
+        };
+        if self.signs.cause.is_some() {
+            self.shorten();
+            return None;
+        }
+        let view = CauseView {
+            now: Timestamp::now(),
+            first_sign: first,
+            job_manager_told: self.signs.flink_hook || self.signs.sigterm.is_some(),
+            sidecar_told: self.signs.sidecar_hook,
+            deletion: match &pod.me {
+                Some(me) if me.deletion.is_some() => Known::Yes,
+                Some(_) => Known::No,
+                None => Known::Unknown,
+            },
+            owner: pod
+                .owner
+                .as_ref()
+                .map(|owner| owner.wants)
+                .unwrap_or_default(),
+            namespace_terminating: pod
+                .owner
+                .as_ref()
+                .is_some_and(|owner| owner.namespace_terminating),
+            suspended: false,
+        };
+        match judge(&view) {
+            Verdict::Undecided { until } => Some(until),
+            Verdict::Cause(cause) => {
+                self.signs.cause = Some(cause);
+                self.act_on(cause);
+                None
+            }
+        }
+    }
+
+    fn act_on(&mut self, cause: Cause) {
+        info!(cluster_id = self.settings.cluster_id, ?cause, "Told to go");
+        if cause == Cause::ContainerRestarts {
+            let text = "Flink's container is restarted: the next start resumes from the newest restore point";
+            self.tell(Event::normal("ContainerRestarts", text));
+            self.answer_pre_stops();
+            return;
+        }
+        self.untold_deadline = true;
+        let budget = self.time_left().unwrap_or(self.settings.shutdown_timeout);
+        self.shut_down(budget);
+    }
+
+    /// A later sign may leave less time: a second `kubectl delete` can only shorten it.
+    fn shorten(&mut self) {
+        let Some(left) = self.time_left() else { return };
+        let deadline = after(Timestamp::now(), left);
+        if self.shutdown.is_some_and(|known| deadline < known.deadline) {
+            self.shut_down(left);
+        }
+    }
+
+    /// What is left until the kubelet kills the containers, as far as anybody has said so.
+    fn time_left(&self) -> Option<Duration> {
+        let me = self.pod.as_ref()?.me.as_ref();
+        let deletion = me.and_then(|me| me.deletion.as_ref());
+        let by = [
+            deletion.map(|deletion| deletion.deadline),
+            self.signs.sigterm,
+        ];
+        let by = by.into_iter().flatten().min()?;
+        Some(until(Timestamp::now(), by).saturating_sub(MARGIN))
+    }
+
+    /// Whether only the container is restarted: Flink is ended without a savepoint.
+    pub(super) fn container_restarts(&self) -> bool {
+        self.signs.cause == Some(Cause::ContainerRestarts)
+    }
+
+    /// Lets the preStop hooks go: SIGTERM comes next.
+    pub(super) fn answer_pre_stops(&mut self) {
+        for back in self.pre_stops.drain(..) {
+            let _ = back.send(Reply::Done);
+        }
+    }
+
+    /// An error for people, as an event.
+    pub(super) fn complain(&self, reason: &'static str, what: &str, error: &dyn std::error::Error) {
+        self.tell(Event::warning(
+            reason,
+            &format!("{what}: {}", one_line(error, 500)),
+        ));
+    }
+}

@@ -1,0 +1,271 @@
+//! The pointer in a pod: read when the API server answers, kept beside the savepoints when it does not, and what a person
+//! has written into the ConfigMap by hand.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
+
+use super::pod::News;
+use super::{RETRY, Supervisor};
+use crate::control::Reply;
+use crate::domain::budget::after;
+use crate::domain::pointer::{APPLICATION, Pointer};
+use crate::domain::pointer_map::{Document, HandEdit, hand_edit};
+use crate::kubernetes::events::Event;
+use crate::pointer_file::{PointerError, to_json};
+use crate::storage::{Location, StorageErrorKind};
+use crate::telemetry::one_line;
+
+/// The pointer's copy beside the savepoints, for the day when the API server is away.
+const COPY: &str = "drey-pointer.json";
+
+impl Supervisor {
+    /// Whether the pointer is known. In a pod it is read when there is something to supervise.
+    pub(super) async fn is_loaded(&mut self) -> bool {
+        if self.loaded {
+            return true;
+        }
+        if self.cluster.is_none() {
+            return false;
+        }
+        if let Err(error) = self.load_pointer().await {
+            warn!(error = one_line(&error, 300), "Pointer cannot be read");
+            self.take_copy();
+        }
+        self.loaded
+    }
+
+    /// Flink runs and nobody can be asked: what the last container of this pod knew has to do.
+    fn take_copy(&mut self) {
+        let copy = self.store.map().and_then(super::MapStore::load_copy);
+        if let Some(copy) = copy {
+            info!("The pointer's copy in this pod is used until the API server answers");
+            self.pointer = copy;
+            self.loaded = true;
+        }
+    }
+
+    /// Reads the pointer once.
+    pub(super) async fn load_pointer(&mut self) -> Result<(), PointerError> {
+        if self.loaded {
+            return Ok(());
+        }
+        let theirs = self.store.load().await;
+        if matches!(theirs, Err(PointerError::Away { .. })) && self.holds_by_copy() {
+            self.take_copy();
+            return Ok(());
+        }
+        let theirs = theirs?.unwrap_or_else(|| Pointer::new(&self.settings.cluster_id));
+        if theirs.cluster_id != self.settings.cluster_id {
+            return Err(PointerError::OtherCluster {
+                name: self.store.name(),
+                found: theirs.cluster_id,
+                wanted: self.settings.cluster_id.clone(),
+            });
+        }
+        self.pointer = theirs;
+        self.loaded = true;
+        Ok(())
+    }
+
+    /// The last container of this very pod held the lock, and nobody can take it away from a pod that lives.
+    fn holds_by_copy(&mut self) -> bool {
+        let uid = self.pod_uid();
+        let Some(map) = self.store.map() else {
+            return false;
+        };
+        let known = map.load_copy().is_some();
+        known && uid.is_some_and(|uid| map.document().lock.holds(&uid))
+    }
+
+    /// The API server is away: the pointer is kept beside the savepoints, and in this pod, until it is back.
+    pub(super) async fn write_aside(
+        &mut self,
+        pointer: &Pointer,
+        name: String,
+        why: String,
+    ) -> Result<(), PointerError> {
+        let Some(location) = aside(pointer) else {
+            return Err(PointerError::Away { name, why });
+        };
+        let text = Bytes::from(to_json(pointer));
+        if let Err(error) = self.storage.write_small(&location, text).await {
+            let why = format!("{why}; and {}", one_line(&error, 300));
+            return Err(PointerError::Away { name, why });
+        }
+        warn!(
+            why,
+            copy = location.as_str(),
+            "Pointer written beside the savepoints: the API server does not answer"
+        );
+        if let Some(map) = self.store.map() {
+            map.fall_behind(pointer);
+        }
+        Ok(())
+    }
+
+    /// What was written while the API server was away is newer than what stands in the ConfigMap.
+    pub(super) async fn merge_copy(&mut self) {
+        let Some(location) = aside(&self.pointer) else {
+            return;
+        };
+        let bytes = match self.storage.read_small(&location).await {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                if error.kind() != StorageErrorKind::NotFound {
+                    warn!(
+                        error = one_line(&error, 300),
+                        "Pointer's copy cannot be read"
+                    );
+                }
+                return;
+            }
+        };
+        let copy: Pointer = match serde_json::from_slice(&bytes) {
+            Ok(copy) => copy,
+            Err(error) => {
+                warn!(%error, copy = location.as_str(), "Pointer's copy is damaged");
+                return;
+            }
+        };
+        // Of the same run only: another one has made its own way since.
+        let run = |pointer: &Pointer| {
+            let entry = pointer.jobs.get(APPLICATION)?;
+            entry.run.as_ref().map(|run| run.id.clone())
+        };
+        if copy.generation > self.pointer.generation && run(&copy) == run(&self.pointer) {
+            let text = "The pointer was written beside the savepoints while the API server was away: that is used";
+            info!(
+                copy = location.as_str(),
+                generation = copy.generation,
+                "{text}"
+            );
+            self.tell(Event::normal("PointerMerged", text));
+            self.pointer = copy;
+        }
+    }
+
+    /// What a person has written by hand while no job ran counts for the next start.
+    pub(super) async fn edit_before_start(&mut self) -> Result<(), Reply> {
+        let edit = self
+            .store
+            .as_map()
+            .and_then(|map| hand_edit(map.document()));
+        let Some(HandEdit::PathSet(path)) = edit else {
+            return Ok(());
+        };
+        info!(path, "savepoint-path was set by hand");
+        match self.set_pointer(&path, None).await {
+            Reply::Failed { error, code } => Err(Reply::Failed {
+                error: format!(
+                    "not started: savepoint-path in the ConfigMap was set by hand, and {error}"
+                ),
+                code,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The watch over the own pod and the pointer's ConfigMap; outside Kubernetes nothing ever comes.
+    pub(super) fn watch_pod(&mut self) -> mpsc::Receiver<News> {
+        match (&mut self.pod, self.store.as_map()) {
+            (Some(pod), Some(map)) => pod.watch(map.map()),
+            _ => mpsc::channel(1).1,
+        }
+    }
+
+    /// The ConfigMap has changed.
+    pub(super) async fn see_map(&mut self, document: Option<Document>) {
+        let deleted = document.is_none();
+        let edit = document.as_ref().and_then(hand_edit);
+        let theirs = document
+            .as_ref()
+            .and_then(|document| document.pointer.good().cloned());
+        let Some(map) = self.store.map() else { return };
+        map.seen(document);
+        let behind = map.is_behind();
+        if !self.loaded {
+            return;
+        }
+        match (theirs, edit) {
+            _ if deleted => {
+                self.restore_map("The pointer's ConfigMap was deleted")
+                    .await
+            }
+            _ if behind => self.restore_map("The API server is back").await,
+            (_, Some(HandEdit::PathSet(path))) => self.path_by_hand(&path).await,
+            (_, Some(HandEdit::PathRemoved)) => {
+                self.restore_map("The key savepoint-path was removed").await;
+            }
+            (_, Some(HandEdit::Damaged(why))) => {
+                self.restore_map(&format!("The pointer's ConfigMap was damaged: {why}"))
+                    .await;
+            }
+            (Some(theirs), None) if theirs.generation > self.pointer.generation => {
+                info!(
+                    generation = theirs.generation,
+                    "The pointer was changed by somebody else"
+                );
+                self.pointer = theirs;
+            }
+            _ => {}
+        }
+    }
+
+    /// While a job runs, what is in memory is what counts: it is written again.
+    async fn restore_map(&mut self, what: &str) {
+        warn!(what, "Pointer is written again");
+        let text = format!(
+            "{what}: written again from what the supervisor knows. To choose a restore point, set the key savepoint-path, or use `drey pointer set`"
+        );
+        self.tell(Event::warning("PointerRestored", &text));
+        if let Err(error) = self.write(|_| {}).await {
+            error!(
+                error = one_line(&error, 300),
+                "Pointer could not be written"
+            );
+            self.complain("PointerUnwritable", "The pointer cannot be written", &error);
+        }
+    }
+
+    /// A person wrote a path into `savepoint-path`: the same as `drey pointer set`.
+    async fn path_by_hand(&mut self, path: &str) {
+        match self.set_pointer(path, None).await {
+            Reply::Failed { error, .. } => {
+                warn!(path, error, "A path set by hand is refused");
+                let text = format!("savepoint-path was set by hand and is refused: {error}");
+                self.tell(Event::warning("PointerRefused", &text));
+                self.restore_map("The key savepoint-path was set to what cannot be used")
+                    .await;
+            }
+            _ => {
+                let text =
+                    format!("savepoint-path was set by hand: the next start resumes from {path}");
+                self.tell(Event::normal("PointerSet", &text));
+            }
+        }
+    }
+
+    /// When the next attempt is made to write what the API server does not have yet.
+    pub(super) async fn catch_up(&mut self) -> Option<Timestamp> {
+        let behind = self.store.map().is_some_and(|map| map.is_behind());
+        if !behind || !self.loaded {
+            return None;
+        }
+        let theirs = self.store.map()?.map().load().await;
+        match theirs {
+            Ok(document) => self.see_map(document).await,
+            Err(_) => return Some(after(Timestamp::now(), RETRY.most)),
+        }
+        None
+    }
+}
+
+/// Beside the savepoints of the cluster id: `BASE/CLUSTER_ID/drey-pointer.json`.
+fn aside(pointer: &Pointer) -> Option<Location> {
+    let run = pointer.jobs.values().find_map(|entry| entry.run.as_ref())?;
+    let own = Location::parse(run.savepoint_dir.as_deref()?).ok()?;
+    let cluster = own.parent()?;
+    cluster.is_supported().then(|| cluster.join(COPY))
+}

@@ -1,0 +1,326 @@
+//! The supervisor's own pod: what is known of it, of its owner, and of the other pods of the cluster id.
+//!
+//! Everything is told by watches of single objects; what they show comes to the supervisor's loop as [`News`].
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use tracing::{debug, warn};
+
+use crate::domain::lock::{Life, PodRef, PodState};
+use crate::domain::pointer_map::Document;
+use crate::kubernetes::events::{Event, Recorder};
+use crate::kubernetes::pods::{PodSight, watch_pod};
+use crate::kubernetes::{Kube, KubeError, OwnerSight, PointerMap, owner_of, silent};
+use crate::telemetry::one_line;
+
+/// How often the address of a pod that cannot be seen is tried.
+const PROBE: Duration = Duration::from_secs(1);
+
+/// What a watch has shown.
+#[derive(Debug)]
+pub(super) enum News {
+    /// The own pod; `None`: it is gone.
+    Me(Option<Box<PodSight>>),
+    /// The pointer's ConfigMap; `None`: it was deleted.
+    Map(Option<Box<Document>>),
+    /// Another pod, by UID.
+    Other(String, PodState),
+    /// A watch is interrupted; it goes on by itself.
+    Away(String),
+}
+
+/// The pod that the supervisor runs in.
+#[derive(Debug)]
+pub(super) struct Pod {
+    kube: Kube,
+    name: String,
+    /// Flink's container.
+    container: String,
+    sender: mpsc::Sender<News>,
+    /// As it was seen last.
+    pub(super) me: Option<PodSight>,
+    /// What owns it, as it was looked up last.
+    pub(super) owner: Option<OwnerSight>,
+    events: Option<Recorder>,
+    others: BTreeMap<String, Other>,
+    /// The job was given up to a pod of another template.
+    pub(super) handed_over: bool,
+    /// What was logged last.
+    pub(super) waits_for: String,
+}
+
+#[derive(Debug)]
+struct Other {
+    state: PodState,
+    task: JoinHandle<()>,
+}
+
+impl Pod {
+    /// The pod `name`, whose container `container` Flink runs in.
+    #[must_use]
+    pub(super) fn new(kube: Kube, name: &str, container: &str) -> Self {
+        // Nobody listens before `watch`.
+        let (sender, _) = mpsc::channel(1);
+        Self {
+            kube,
+            name: name.to_owned(),
+            container: container.to_owned(),
+            sender,
+            me: None,
+            owner: None,
+            events: None,
+            others: BTreeMap::new(),
+            handed_over: false,
+            waits_for: String::new(),
+        }
+    }
+
+    /// Watches the own pod and the pointer's ConfigMap from now on.
+    pub(super) fn watch(&mut self, map: &PointerMap) -> mpsc::Receiver<News> {
+        let (sender, news) = mpsc::channel(16);
+        self.sender = sender;
+        let (sender, mut pod) = (self.sender.clone(), watch_pod(&self.kube, &self.name));
+        let (other, mut map) = (self.sender.clone(), map.watch());
+        tokio::spawn(async move {
+            while let Some(seen) = pod.next().await {
+                let news = seen.map_or_else(away, |pod| News::Me(pod.map(Box::new)));
+                if sender.send(news).await.is_err() {
+                    return;
+                }
+            }
+        });
+        tokio::spawn(async move {
+            while let Some(seen) = map.next().await {
+                let news = seen.map_or_else(away, |map| News::Map(map.map(Box::new)));
+                if other.send(news).await.is_err() {
+                    return;
+                }
+            }
+        });
+        news
+    }
+
+    /// What owns the pod, or the pod itself: what may not start a finished job again.
+    pub(super) fn owner_uid(&self) -> Option<String> {
+        let owner = self.owner.as_ref().and_then(|owner| owner.owner.clone());
+        let owner = owner.map(|owner| owner.uid);
+        owner.or_else(|| Some(self.me.as_ref()?.pod.uid.clone()))
+    }
+
+    /// The kubelet starts a container of this pod again whenever it ends, even in success.
+    pub(super) fn is_restarted(&self) -> bool {
+        self.me.as_ref().is_some_and(|me| me.restart_always)
+    }
+
+    /// The API.
+    pub(super) fn kube(&self) -> &Kube {
+        &self.kube
+    }
+
+    /// Flink's container.
+    pub(super) fn container(&self) -> &str {
+        &self.container
+    }
+
+    /// Notes how the own pod stands; events are possible from the first time on.
+    pub(super) async fn see(&mut self, sight: PodSight) {
+        if self.events.is_none() {
+            self.look_up_owner(&sight).await;
+            let owner = self.owner.as_ref().and_then(|owner| owner.owner.clone());
+            self.events = Some(Recorder::new(&self.kube, &sight.pod, owner));
+        }
+        self.me = Some(sight);
+    }
+
+    async fn look_up_owner(&mut self, sight: &PodSight) {
+        match owner_of(&self.kube, sight).await {
+            Ok(owner) => self.owner = Some(owner),
+            Err(error) => {
+                let error = one_line(&error, 300);
+                warn!(pod = self.name, error, "What owns this pod is not known");
+            }
+        }
+    }
+
+    /// What owns the pod as it is now, if that can be seen.
+    pub(super) async fn refresh_owner(&mut self) {
+        if let Some(sight) = self.me.clone() {
+            self.look_up_owner(&sight).await;
+        }
+    }
+
+    /// An event on the pod and its owner.
+    pub(super) fn tell(&self, event: Event) {
+        if let Some(events) = &self.events {
+            events.publish(event);
+        }
+    }
+
+    /// What is known of the other pods.
+    pub(super) fn states(&self) -> BTreeMap<String, PodState> {
+        let known = |(uid, other): (&String, &Other)| (uid.clone(), other.state.clone());
+        self.others.iter().map(known).collect()
+    }
+
+    pub(super) fn note(&mut self, uid: &str, state: PodState) {
+        if let Some(other) = self.others.get_mut(uid) {
+            other.state = state;
+        }
+    }
+
+    /// Follows these pods, and no others any more. `ports` are what a JobManager listens on.
+    pub(super) fn follow(&mut self, pods: &[PodRef], ports: [u16; 2]) {
+        let wanted = |uid: &String| pods.iter().any(|pod| pod.uid == *uid);
+        self.others.retain(|uid, other| {
+            let keep = wanted(uid);
+            if !keep {
+                other.task.abort();
+            }
+            keep
+        });
+        for pod in pods {
+            if self.others.contains_key(&pod.uid) {
+                continue;
+            }
+            let task = tokio::spawn(follow(
+                self.kube.clone(),
+                pod.clone(),
+                self.container.clone(),
+                ports,
+                self.sender.clone(),
+            ));
+            let state = PodState::Unknown { silent_since: None };
+            self.others.insert(pod.uid.clone(), Other { state, task });
+        }
+    }
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        for other in self.others.values() {
+            other.task.abort();
+        }
+    }
+}
+
+fn away(error: impl std::error::Error) -> News {
+    News::Away(one_line(&error, 300))
+}
+
+/// Tells how another pod stands, whenever that changes; its address is tried while its object says nothing.
+async fn follow(
+    kube: Kube,
+    pod: PodRef,
+    container: String,
+    ports: [u16; 2],
+    sender: mpsc::Sender<News>,
+) {
+    let mut stream = watch_pod(&kube, &pod.name);
+    let mut state = PodState::Unknown { silent_since: None };
+    let mut ip = pod.ip.clone();
+    loop {
+        let next = tokio::select! {
+            seen = stream.next() => match seen {
+                Some(Ok(seen)) => {
+                    let same = seen.filter(|seen| seen.pod.uid == pod.uid);
+                    ip = same.as_ref().and_then(|seen| seen.pod.ip.clone()).or(ip);
+                    seen_as(same.as_ref(), &container, silence(&state))
+                }
+                Some(Err(error)) => unseen(&error, silence(&state)),
+                None => return,
+            },
+            () = sleep(PROBE), if needs_probe(&state) => {
+                let silent = is_silent(ip.as_deref(), ports).await;
+                let since = silent.then(|| silence(&state).unwrap_or_else(Timestamp::now));
+                with_silence(state.clone(), since)
+            }
+        };
+        if next != state {
+            debug!(pod = pod.name, state = ?next, "Other pod");
+            state = next;
+            if sender
+                .send(News::Other(pod.uid.clone(), state.clone()))
+                .await
+                .is_err()
+            {
+                return;
+            }
+        }
+    }
+}
+
+async fn is_silent(ip: Option<&str>, ports: [u16; 2]) -> bool {
+    let Some(ip) = ip else { return true };
+    for port in ports {
+        if !silent(ip, port).await {
+            return false;
+        }
+    }
+    true
+}
+
+/// How a pod stands; `None`: its object is gone.
+pub(super) fn seen_as(
+    seen: Option<&PodSight>,
+    container: &str,
+    silent_since: Option<Timestamp>,
+) -> PodState {
+    let Some(seen) = seen else {
+        return PodState::Deleted { silent_since };
+    };
+    let flink = seen.containers.get(container);
+    let ended = flink.is_some_and(|flink| !flink.running && flink.terminated.is_some());
+    if seen.is_over() || (ended && seen.deletion.is_some()) {
+        return PodState::JobManagerEnded;
+    }
+    PodState::Alive(Life {
+        restarting: ended,
+        started: flink.and_then(|flink| flink.started),
+        gone_by: seen.deletion.as_ref().map(|deletion| deletion.deadline),
+        silent_since,
+    })
+}
+
+fn unseen(error: &KubeError, silent_since: Option<Timestamp>) -> PodState {
+    debug!(error = one_line(error, 300), "Pod cannot be seen");
+    PodState::Unknown { silent_since }
+}
+
+fn silence(state: &PodState) -> Option<Timestamp> {
+    match state {
+        PodState::Deleted { silent_since } | PodState::Unknown { silent_since } => *silent_since,
+        PodState::Alive(life) => life.silent_since,
+        PodState::JobManagerEnded | PodState::NodeGone => None,
+    }
+}
+
+/// Only a pod that is to be gone by now, or that nobody can see, is asked by its address.
+fn needs_probe(state: &PodState) -> bool {
+    match state {
+        PodState::Deleted { .. } | PodState::Unknown { .. } => true,
+        PodState::Alive(life) => life.gone_by.is_some_and(|by| by <= Timestamp::now()),
+        PodState::JobManagerEnded | PodState::NodeGone => false,
+    }
+}
+
+fn with_silence(state: PodState, since: Option<Timestamp>) -> PodState {
+    match state {
+        PodState::Deleted { .. } => PodState::Deleted {
+            silent_since: since,
+        },
+        PodState::Unknown { .. } => PodState::Unknown {
+            silent_since: since,
+        },
+        PodState::Alive(life) => PodState::Alive(Life {
+            silent_since: since,
+            ..life
+        }),
+        other => other,
+    }
+}
