@@ -15,7 +15,14 @@
 #   gcs               fake-gcs-server                             prints the binary
 #   azurite           Azurite                                     prints the script that starts its blob service
 #   stores            the three, and the plugins of FLINK_1 and FLINK_2, with Go, npm and Maven where they are missing
+#   kubernetes        kube-apiserver, kubelet and so on         prints the directory
+#   etcd, coredns     what else a cluster consists of             print the binary
+#   node              containerd, runc and what else a node       prints the archive of the sandbox image
+#                     takes, as packages (needs root)
+#   images            the images of Flink and of the example      prints an archive for node.sh load
+#                     job, for FLINK_1 and FLINK_2 (needs root)
 #   versions          the pinned versions                         prints tests/versions.env
+#   cluster           all that tests/cluster/node.sh and the tests in pods need
 #   default           tools, and java-args of FLINK_1 and FLINK_2
 #   matrix            java-args of all versions of FLINK_MATRIX
 #
@@ -328,6 +335,14 @@ make_go() {
     GOBIN=$1 CGO_ENABLED=0 quietly go install -trimpath -ldflags '-s -w' "$2"
 }
 
+# make_module OUT DIR LDFLAGS COMMAND...: builds commands that the module in DIR requires.
+make_module() {
+    local out=$1 dir=$2 ldflags=$3
+    shift 3
+    have go || PATH="$(part_go)/bin:$PATH"
+    (cd "$dir" && GOBIN=$out CGO_ENABLED=0 quietly go install -trimpath -ldflags "-s -w $ldflags" "$@")
+}
+
 # Debian 12 has a Go that is too old.
 part_go() {
     build "$CACHE/go/$GO" make_go_home
@@ -368,6 +383,164 @@ make_s3_plugin() {
     quietly mvn -B -q dependency:copy -Dartifact="org.apache.flink:flink-s3-fs-hadoop:$2" -DoutputDirectory="$1"
 }
 
+# --- the Kubernetes node ---------------------------------------------------------------------------------------------
+
+readonly MODULES=$HERE/cluster
+
+part_kubernetes() {
+    build "$CACHE/kubernetes/$KUBERNETES" make_kubernetes
+    echo "$CACHE/kubernetes/$KUBERNETES"
+}
+
+# Without the version among the linker's flags a node reports v0.0.0.
+make_kubernetes() {
+    local version=k8s.io/component-base/version minor
+    minor=$(cut -d. -f2 <<<"$KUBERNETES")
+    make_module "$1" "$MODULES/kubernetes" \
+        "-X $version.gitVersion=$KUBERNETES -X $version.gitMajor=1 -X $version.gitMinor=$minor" \
+        k8s.io/kubernetes/cmd/{kube-apiserver,kube-controller-manager,kube-proxy,kube-scheduler,kubectl,kubelet}
+}
+
+part_etcd() {
+    local version
+    version=$(sed -n 's|^require go.etcd.io/etcd/server/v3 ||p' "$MODULES/etcd/go.mod")
+    build "$CACHE/etcd/$version" make_module "$MODULES/etcd" "" .
+    echo "$CACHE/etcd/$version/etcd"
+}
+
+part_coredns() {
+    build "$CACHE/coredns/$COREDNS" make_go "github.com/coredns/coredns@$COREDNS"
+    echo "$CACHE/coredns/$COREDNS/coredns"
+}
+
+part_node() {
+    local missing=() name
+    for name in containerd runc iptables openssl debootstrap; do have "$name" || missing+=("$name"); done
+    have ip || missing+=(iproute2)
+    have nsenter || missing+=(util-linux)
+    [[ -x /usr/lib/cni/bridge ]] || missing+=(containernetworking-plugins)
+    install_packages "${missing[@]}"
+    build "$CACHE/image/pause" make_pause
+    echo "$CACHE/image/pause/image.tar"
+}
+
+# The image of each pod's sandbox.
+make_pause() {
+    mkdir "$1/root"
+    quietly gcc -static -Os -s -o "$1/root/pause" "$MODULES/pause.c"
+    layer "$1/root" "$1/layer.tar"
+    image drey.test/pause:1 '{"Entrypoint": ["/pause"], "User": "65535:65535"}' "$1/layer.tar" >"$1/image.json"
+    archive "$1/image.tar" "$1/image.json"
+    rm -rf "$1/root" "$1/layer.tar"
+}
+
+# --- images ----------------------------------------------------------------------------------------------------------
+
+# What the Dockerfiles in images/ say, done without a container engine: debootstrap makes the base, and each image is a
+# layer or two on top of it. All images of the tests but Drey's own are in one archive, where each layer is once.
+layer() { python3 -B "$MODULES/image.py" layer "$@" >/dev/null; }
+archive() { python3 -B "$MODULES/image.py" archive "$@"; }
+
+# image NAME CONFIG LAYER...: the description that image.py takes.
+image() {
+    local name=$1 config=$2
+    shift 2
+    python3 -c 'import json, sys; n, c, *l = sys.argv[1:]; print(json.dumps({"name": n, "layers": l, "config": json.loads(c)}))' \
+        "$name" "$config" "$@"
+}
+
+part_images() {
+    local base flink=() job=() hash version
+    base=$(part_base-image)
+    for version in $FLINK_1 $FLINK_2; do
+        flink+=("$(part_flink-layer "$version")")
+        job+=("$(part_job "$version")")
+    done
+    hash=$({ echo "$IMAGE_PREFIX" "$base" "${flink[@]}" "${job[@]}" && declare -f make_images job_layer && cat "$MODULES/image.py"; } |
+        sha256sum | cut -c1-12)
+    build "$CACHE/image/all/$hash" make_images "$base" "${flink[@]}" "${job[@]}"
+    echo "$CACHE/image/all/$hash/images.tar"
+}
+
+# Pods name these images, whatever is in them.
+readonly IMAGE_PREFIX=${DREY_TEST_IMAGE_PREFIX:-drey.test}
+
+make_images() {
+    local out=$1 base=$2 config version flink job
+    local flink_layers=("${@:3:2}") jobs=("${@:5:2}") n=0
+    config='{"Entrypoint": ["/docker-entrypoint.sh"], "Cmd": ["help"], "User": "9999:9999", "WorkingDir": "/opt/flink", "Env": [
+        "FLINK_HOME=/opt/flink", "JDK_JAVA_OPTIONS=@/opt/flink/quick/java.args",
+        "PATH=/opt/flink/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]}'
+    for version in $FLINK_1 $FLINK_2; do
+        flink=${flink_layers[n]} job=${jobs[n]}
+        n=$((n + 1))
+        job_layer "$out/job-$version" "$job"
+        image "$IMAGE_PREFIX/flink:$version" "$config" "$base" "$flink" >"$out/flink-$version.json"
+        image "$IMAGE_PREFIX/example-job:$version" "$config" "$base" "$flink" "$out/job-$version.tar" >"$out/job-$version.json"
+    done
+    archive "$out/images.tar" "$out"/*.json
+    rm -f "$out"/job-*.tar
+}
+
+job_layer() {
+    mkdir -p "$1/opt/flink/usrlib"
+    cp "$2" "$1/opt/flink/usrlib/"
+    chown -R 9999:9999 "$1/opt/flink"
+    layer "$1" "$1.tar"
+    rm -rf "$1"
+}
+
+# base-image: a Debian with Java, as a layer and as a directory.
+part_base-image() {
+    local hash
+    hash=$({ echo "$DEBIAN" && declare -f make_base; } | sha256sum | cut -c1-12)
+    build "$CACHE/image/base/$hash" make_base
+    echo "$CACHE/image/base/$hash/layer.tar"
+}
+
+make_base() {
+    local root=$1/root
+    have debootstrap || die "no debootstrap: run 'tests/setup.sh node'"
+    [[ $(id -u) == 0 ]] || die "images need root to be made"
+    quietly debootstrap --variant=minbase --include=openjdk-17-jre-headless,libsnappy1v5,gettext-base,procps,curl \
+        "$DEBIAN" "$root" http://deb.debian.org/debian
+    quietly chroot "$root" groupadd --system --gid 9999 flink
+    quietly chroot "$root" useradd --system --home-dir /opt/flink --uid 9999 --gid flink flink
+    rm -rf "$root"/var/{cache/apt,lib/apt/lists,log}/* "$root"/usr/share/{doc,info,locale,man}/* "$root"/dev/*
+    layer "$root" "$1/layer.tar"
+}
+
+# flink-layer FLINK: Flink's home on top of the base, with an archive of loaded classes for its class path: a JobManager
+# starts with half the CPU time. What only SQL needs is left out.
+part_flink-layer() {
+    local flink=$1 base job home hash
+    base=$(part_base-image)
+    job=$(part_job "$flink")
+    home=$(part_flink "$flink")
+    hash=$({
+        echo "$base" "$job"
+        declare -f make_flink_layer
+        cat "$MODULES/quick.sh" "$HERE/../images/flink/docker-entrypoint.sh" "$HERE/flink/base.yaml"
+    } | sha256sum | cut -c1-12)
+    build "$CACHE/image/flink/$flink/$hash" make_flink_layer "${base%/*}/root" "$home" "$job"
+    echo "$CACHE/image/flink/$flink/$hash/layer.tar"
+}
+
+make_flink_layer() {
+    local out=$1 base=$2 home=$3 job=$4 flink=$1/upper/opt/flink
+    mkdir -p "$flink"/{quick,usrlib,log} "$out"/{work,merged}
+    cp -a "$home"/{bin,conf,lib,plugins} "$flink/"
+    rm -f "$flink"/lib/flink-{table,scala,cep}*
+    cp "$HERE/../images/flink/docker-entrypoint.sh" "$out/upper/"
+    chmod 755 "$out/upper/docker-entrypoint.sh"
+    chown -R 9999:9999 "$flink"
+    # Its own namespaces: loopback only, and nothing that is started or mounted there is left behind.
+    quietly unshare --mount --net --uts --pid --fork --kill-child "$MODULES/quick.sh" "$base" "$out" "$job" "$HERE/flink/base.yaml"
+    rm -rf "$out/upper/etc"
+    layer "$out/upper" "$out/layer.tar"
+    rm -rf "$out"/{upper,work,merged}
+}
+
 # --- main ------------------------------------------------------------------------------------------------------------
 
 part_versions() { cat "$HERE/versions.env"; }
@@ -382,20 +555,22 @@ main() {
     trap 'rm -rf "$outputs"' EXIT
     # Everything else needs the tools.
     [[ " $* " != *" tools "* && " $* " != *" default "* ]] || part_tools
+    [[ " $* " != *" cluster "* ]] || part_node >/dev/null
     [[ " $* " != *" stores "* ]] || store_tools
     export PATH="$PATH:$HOME/.cargo/bin"
     start() { n=$((n + 1)); "part_$1" "${@:2}" >"$outputs/$(printf %03d $n)" & pids+=($!); }
     while (($#)); do
         case $1 in
         tools) ;;
-        java | flink | job | java-args | s3-plugin)
+        java | flink | job | java-args | s3-plugin | flink-layer)
             [[ ${2:-} =~ ^[0-9]+\.[0-9]+\.[0-9]+$ ]] || die "'$1' needs a Flink version, such as $FLINK_1"
             start "$1" "$2"
             shift
             ;;
-        s3 | gcs | azurite | versions) start "$1" ;;
+        s3 | gcs | azurite | versions | kubernetes | etcd | coredns | node | base-image | images) start "$1" ;;
         stores) for part in s3 gcs azurite "s3-plugin $FLINK_1" "s3-plugin $FLINK_2"; do start $part; done ;;
         default) for version in $FLINK_1 $FLINK_2; do start java-args "$version"; done ;;
+        cluster) for part in kubernetes etcd coredns node images; do start "$part"; done ;;
         matrix) for version in $FLINK_MATRIX; do start java-args "$version"; done ;;
         -h | --help) usage; exit ;;
         *) echo "setup: error: no such part: $1; see tests/setup.sh --help" >&2; exit 64 ;;
