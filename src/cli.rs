@@ -1,7 +1,9 @@
 //! The commands.
 pub mod config;
 pub(crate) mod inspect;
+mod install;
 mod pointer;
+mod prestop;
 mod restore;
 mod run;
 mod savepoint;
@@ -9,6 +11,7 @@ mod status;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -24,6 +27,9 @@ pub const USAGE: u8 = 64;
 
 /// It may work later.
 pub const TRY_AGAIN: u8 = 75;
+
+/// The name under which this program is Flink's entrypoint in a container.
+const LAUNCH: &str = "drey-launch";
 
 /// Supervises Apache Flink jobs: a savepoint before the JobManager goes away, and a start from exactly there.
 #[derive(Debug, Parser)]
@@ -49,6 +55,13 @@ enum Command {
     Sidecar(run::SidecarArgs),
     /// Start Flink under the supervision of a `drey sidecar`
     Launch(run::RunArgs),
+    /// Copy this program into a volume of the pod, as `drey` and `drey-launch`
+    ///
+    /// `drey-launch ARGS` is `drey launch -- /docker-entrypoint.sh ARGS`.
+    Install(install::InstallArgs),
+    /// Wait, as the preStop hook of a container, until the outcome is recorded
+    #[command(name = "prestop")]
+    PreStop(prestop::PreStopArgs),
     /// Write the restore point of the next start into a Flink configuration directory
     Restore(restore::RestoreArgs),
     /// Take a savepoint of a supervised job
@@ -80,7 +93,11 @@ fn failure(message: impl Into<String>, code: u8) -> anyhow::Error {
 /// Parses `args` and runs the command; errors are printed to standard error, one line for each.
 #[must_use]
 pub fn main(args: impl IntoIterator<Item = OsString>, env: Vec<(OsString, OsString)>) -> ExitCode {
-    let cli = match Cli::try_parse_from(args) {
+    let words = match words(args, &env) {
+        Ok(words) => words,
+        Err(error) => return report(&error.into()),
+    };
+    let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
@@ -89,12 +106,31 @@ pub fn main(args: impl IntoIterator<Item = OsString>, env: Vec<(OsString, OsStri
     };
     match dispatch(cli.command, env) {
         Ok(code) => code,
-        Err(error) => {
-            let (text, code) = describe(&error);
-            let _ = writeln!(io::stderr(), "{text}");
-            ExitCode::from(code)
-        }
+        Err(error) => report(&error),
     }
+}
+
+/// The command line, with what `drey-launch` stands for spelled out: a container's command alone cannot have flags where
+/// Flink itself writes the arguments (`kubernetes.entry.path`).
+fn words(
+    args: impl IntoIterator<Item = OsString>,
+    env: &[(OsString, OsString)],
+) -> Result<Vec<OsString>, ConfigErrors> {
+    let mut words: Vec<OsString> = args.into_iter().collect();
+    let called = words.first().map(Path::new).and_then(Path::file_name);
+    if called.is_some_and(|name| name == LAUNCH) {
+        let loaded = crate::config::load(&SettingsArgs::default(), env.iter().cloned())?;
+        let entrypoint = loaded.settings.entrypoint.into_os_string();
+        let meant = ["drey", "launch", "--"].map(OsString::from);
+        words.splice(..1, meant.into_iter().chain([entrypoint]));
+    }
+    Ok(words)
+}
+
+fn report(error: &anyhow::Error) -> ExitCode {
+    let (text, code) = describe(error);
+    let _ = writeln!(io::stderr(), "{text}");
+    ExitCode::from(code)
 }
 
 fn dispatch(command: Command, env: Vec<(OsString, OsString)>) -> anyhow::Result<ExitCode> {
@@ -102,6 +138,8 @@ fn dispatch(command: Command, env: Vec<(OsString, OsString)>) -> anyhow::Result<
         Command::Run(args) => run::run(&args, env),
         Command::Sidecar(args) => run::sidecar(&args, env),
         Command::Launch(args) => run::launch(&args, env),
+        Command::Install(args) => install::run(&args),
+        Command::PreStop(args) => prestop::run(&args, env),
         Command::Restore(args) => restore::run(&args, env),
         Command::Savepoint(args) => savepoint::run(&args, env),
         Command::Status(args) => status::run(&args, env),
@@ -193,4 +231,46 @@ fn unexpected(reply: &Reply) -> anyhow::Error {
         format!("unexpected answer of the supervisor: {reply:?}; do both have the same version?"),
         1,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spelled_out(args: &[&str], env: &[(&str, &str)]) -> Vec<String> {
+        let env: Vec<(OsString, OsString)> = env
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
+        let words = words(args.iter().map(OsString::from), &env).expect("good settings");
+        let text = |word: &OsString| word.to_string_lossy().into_owned();
+        words.iter().map(text).collect()
+    }
+
+    #[test]
+    fn drey_launch_is_flinks_entrypoint() {
+        assert_eq!(
+            spelled_out(&["/drey/drey-launch", "bash", "-c", "a b"], &[]),
+            [
+                "drey",
+                "launch",
+                "--",
+                "/docker-entrypoint.sh",
+                "bash",
+                "-c",
+                "a b"
+            ]
+        );
+        assert_eq!(
+            spelled_out(
+                &["drey-launch", "jobmanager"],
+                &[("DREY_ENTRYPOINT", "/x.sh")]
+            ),
+            ["drey", "launch", "--", "/x.sh", "jobmanager"]
+        );
+        assert_eq!(
+            spelled_out(&["/drey/drey", "status"], &[]),
+            ["/drey/drey", "status"]
+        );
+    }
 }

@@ -122,6 +122,8 @@ settings! {
         flink_conf_dir: Option<PathBuf> { "flink-conf-dir", "DIR", fallback "FLINK_CONF_DIR" => parse::some_path }
         /// Flink's version. Found in the home directory if not given.
         flink_version: Option<FlinkVersion> { "flink-version", "VERSION" => parse::flink_version }
+        /// The entrypoint of Flink's image, which `drey-launch` starts. Drey prepares its configuration directory.
+        entrypoint: PathBuf { "entrypoint", "FILE", default "/docker-entrypoint.sh" => parse::path }
     }
     "Kubernetes": {
         /// The pod that this runs in. With it the pointer is the ConfigMap `drey-CLUSTER_ID`, and the pods of the cluster id
