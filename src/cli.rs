@@ -53,7 +53,7 @@ enum Command {
     Run(run::RunArgs),
     /// Supervise the Flink that `drey launch` starts in the container beside this one
     Sidecar(run::SidecarArgs),
-    /// Start Flink under the supervision of a `drey sidecar`
+    /// Start a JobManager under the supervision of a `drey sidecar`, or a TaskManager
     Launch(run::RunArgs),
     /// Copy this program into a volume of the pod, as `drey` and `drey-launch`
     ///

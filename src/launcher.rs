@@ -7,6 +7,10 @@
 mod command;
 mod configuration;
 mod handover;
+mod hold;
+mod image;
+mod properties;
+mod task_manager;
 
 use std::io;
 use std::path::Path;
@@ -25,6 +29,7 @@ use crate::telemetry::one_line;
 
 pub use command::{Command, CommandError};
 pub use configuration::{Configuration, LaunchError, apply};
+pub use task_manager::TaskManager;
 
 /// A JobManager ends within 5 s of SIGTERM whatever happens (`JvmShutdownSafeguard`); after this it is killed.
 const KILL_AFTER: Duration = Duration::from_secs(10);
@@ -131,7 +136,9 @@ impl Launcher {
 
     /// Prepares and starts Flink; the exit code when there is nothing to start.
     async fn start(&mut self) -> Result<Result<Running, i32>, LaunchError> {
-        let prepare = self.configuration.prepare(&self.command)?;
+        let prepare = self
+            .configuration
+            .prepare(&self.command, &self.settings.state_dir)?;
         let call = Call::Prepare(prepare.clone());
         let reply = tokio::select! {
             reply = persistently(&self.settings.socket, &call) => reply,
@@ -161,8 +168,9 @@ impl Launcher {
     }
 
     fn spawn(&self, prepare: Prepare, order: &StartOrder) -> Result<Running, LaunchError> {
-        let directory = self.configuration.write(&self.settings.state_dir, order)?;
-        let mut command = self.command.with(order, &directory);
+        let mut command =
+            self.configuration
+                .job_manager(&self.command, &self.settings.state_dir, order)?;
         command.env(handover::RUN_VARIABLE, order.run.as_str());
         handover::remember(&self.settings.state_dir, &order.run, &prepare)?;
         crate::kill_point("before-spawn");

@@ -36,13 +36,14 @@ pub(super) struct RestoreArgs {
     command: Vec<OsString>,
 }
 
+/// What native Application mode starts.
+fn native() -> Vec<OsString> {
+    let words = ["bash", "-c", "kubernetes-application"];
+    words.map(OsString::from).to_vec()
+}
+
 pub(super) fn run(args: &RestoreArgs, env: Vec<(OsString, OsString)>) -> anyhow::Result<ExitCode> {
     let settings = settings(&args.settings, env)?;
-    let native = || {
-        ["bash", "-c", "kubernetes-application"]
-            .map(OsString::from)
-            .to_vec()
-    };
     let words = if args.command.is_empty() {
         native()
     } else {
@@ -52,7 +53,7 @@ pub(super) fn run(args: &RestoreArgs, env: Vec<(OsString, OsString)>) -> anyhow:
     let command = Command::new(&words, settings.mode).map_err(|error| usage(&error))?;
     let configuration = Configuration::find(&settings, &command).map_err(|error| usage(&error))?;
     let flink = configuration
-        .prepare(&command)
+        .prepare(&command, &settings.state_dir)
         .map_err(|error| usage(&error))?;
     let version: FlinkVersion = flink.flink_version.parse().map_err(|error| usage(&error))?;
     let storage = storage_for(&settings, &flink.configuration);

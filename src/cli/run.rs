@@ -14,7 +14,7 @@ use super::{TRY_AGAIN, USAGE, failure, runtime, settings};
 use crate::config::{Settings, SettingsArgs};
 use crate::control::{self, Call, Incoming, Status};
 use crate::kubernetes::Kube;
-use crate::launcher::{Command, LaunchError, Launcher};
+use crate::launcher::{Command, LaunchError, Launcher, TaskManager};
 use crate::pointer_file::PointerError;
 use crate::process;
 use crate::store::Store;
@@ -52,6 +52,10 @@ pub(super) fn run(args: &RunArgs, env: Vec<(OsString, OsString)>) -> anyhow::Res
     let signals = process::signals()?;
     let command =
         Command::new(&args.command, settings.mode).map_err(|error| launch_error(&error.into()))?;
+    if command.is_task_manager() {
+        let text = "a TaskManager needs no supervisor; start it with `drey launch -- COMMAND`";
+        return Err(failure(text, USAGE));
+    }
     let launcher =
         Launcher::new(settings.clone(), command, signals).map_err(|error| launch_error(&error))?;
     runtime()?.block_on(async {
@@ -63,12 +67,17 @@ pub(super) fn run(args: &RunArgs, env: Vec<(OsString, OsString)>) -> anyhow::Res
     })
 }
 
-/// The launcher alone.
+/// The launcher alone, of a JobManager or a TaskManager.
 pub(super) fn launch(args: &RunArgs, env: Vec<(OsString, OsString)>) -> anyhow::Result<ExitCode> {
     let settings = settings(&args.settings, env)?;
     let signals = process::signals()?;
     let command =
         Command::new(&args.command, settings.mode).map_err(|error| launch_error(&error.into()))?;
+    if command.is_task_manager() {
+        let launcher = TaskManager::new(settings, command, signals);
+        let launcher = launcher.map_err(|error| launch_error(&error))?;
+        return runtime()?.block_on(async { exit(launcher.run().await) });
+    }
     let launcher =
         Launcher::new(settings, command, signals).map_err(|error| launch_error(&error))?;
     runtime()?.block_on(async { exit(launcher.run().await) })

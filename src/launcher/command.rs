@@ -14,6 +14,12 @@ const APPLICATION_CLASS: &str = "StandaloneApplicationClusterEntryPoint";
 /// The main class of a standalone JobManager in session mode.
 const SESSION_CLASS: &str = "StandaloneSessionClusterEntrypoint";
 
+/// The main class of a TaskManager.
+const TASK_MANAGER_CLASS: &str = "TaskManagerRunner";
+
+/// The main class of a TaskManager in native Kubernetes mode.
+const NATIVE_TASK_MANAGER_CLASS: &str = "KubernetesTaskExecutorRunner";
+
 /// A command that cannot be supervised.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
@@ -46,6 +52,8 @@ enum Kind {
     NativeApplication,
     /// `kubernetes-jobmanager.sh kubernetes-session`.
     NativeSession,
+    /// `taskmanager` of the official image, `taskmanager.sh`, `kubernetes-taskmanager.sh`, or the classes behind them.
+    TaskManager { native: bool },
     /// Anything else, with the mode from the settings.
     Other { application: bool },
 }
@@ -116,7 +124,7 @@ impl Command {
     pub fn is_application(&self) -> bool {
         match self.kind {
             Kind::StandaloneApplication | Kind::NativeApplication => true,
-            Kind::StandaloneSession | Kind::NativeSession => false,
+            Kind::StandaloneSession | Kind::NativeSession | Kind::TaskManager { .. } => false,
             Kind::Other { application } => application,
         }
     }
@@ -130,6 +138,36 @@ impl Command {
         )
     }
 
+    /// It starts a TaskManager.
+    #[must_use]
+    pub fn is_task_manager(&self) -> bool {
+        matches!(self.kind, Kind::TaskManager { .. })
+    }
+
+    /// It starts Flink in native Kubernetes mode, where Flink writes configuration and command itself.
+    #[must_use]
+    pub fn is_native(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::NativeApplication | Kind::NativeSession | Kind::TaskManager { native: true }
+        )
+    }
+
+    /// It goes through the entrypoint of Flink's image.
+    #[must_use]
+    pub fn is_entrypoint(&self, entrypoint: &Path) -> bool {
+        let program = Path::new(&self.program);
+        program == entrypoint || program.file_name() == Some(OsStr::new("docker-entrypoint.sh"))
+    }
+
+    /// The command as it was given.
+    #[must_use]
+    pub fn plain(&self) -> process::Command {
+        let mut command = process::Command::new(&self.program);
+        command.args(&self.args);
+        command
+    }
+
     /// The job id that it fixes.
     #[must_use]
     pub fn job_id(&self) -> Option<JobId> {
@@ -141,7 +179,11 @@ impl Command {
         let texts: Vec<String> = self
             .args
             .iter()
-            .map(|arg| arg.to_string_lossy().into_owned())
+            .map(|arg| arg.to_string_lossy())
+            .flat_map(|arg| match self.is_native() {
+                true => arg.split_whitespace().map(str::to_owned).collect(),
+                false => vec![arg.into_owned()],
+            })
             .collect();
         let mut properties = Vec::new();
         for (index, arg) in texts.iter().enumerate() {
@@ -160,7 +202,18 @@ impl Command {
     /// its value wherever the command sets a key of it by `-D`, since that would win over the file.
     #[must_use]
     pub fn with(&self, order: &StartOrder, directory: &Path) -> process::Command {
-        let mut args: Vec<OsString> = self.args.iter().map(|arg| overruled(arg, order)).collect();
+        let native = self.is_native();
+        let overruled = |arg: &OsString| match arg.to_str() {
+            // `bash -c "kubernetes-jobmanager.sh kubernetes-application -Dkey=value"` is one argument.
+            Some(text) if native => text
+                .split_inclusive(char::is_whitespace)
+                .map(|word| overruled(word, order))
+                .collect::<String>()
+                .into(),
+            Some(text) => overruled(text, order).into(),
+            None => arg.clone(),
+        };
+        let mut args: Vec<OsString> = self.args.iter().map(overruled).collect();
         for at in 1..args.len() {
             if args[at - 1] == "--configDir" {
                 args[at] = directory.into();
@@ -170,7 +223,9 @@ impl Command {
             [APPLICATION_CLASS, SESSION_CLASS].contains(&arg.rsplit('.').next().unwrap_or(arg))
         };
         let verb = |arg: &OsString| {
-            arg == "start-foreground" || arg == "standalone-job" || arg.to_str().is_some_and(class)
+            let verbs = ["start-foreground", "standalone-job", "jobmanager"];
+            arg.to_str()
+                .is_some_and(|arg| verbs.contains(&arg) || class(arg))
         };
         let at = args.iter().position(verb).map_or(0, |at| at + 1);
         args.splice(at..at, order.args.iter().map(OsString::from));
@@ -187,20 +242,18 @@ impl Command {
     }
 }
 
-/// `-Dkey=value` and `key=value` with Drey's value.
-fn overruled(arg: &OsString, order: &StartOrder) -> OsString {
-    let Some(text) = arg.to_str() else {
-        return arg.clone();
-    };
+/// `-Dkey=value` and `key=value` with Drey's value; white space behind it stays.
+fn overruled(text: &str, order: &StartOrder) -> String {
     let (dash, property) = text
         .strip_prefix("-D")
         .map_or(("", text), |property| ("-D", property));
+    let space = &property[property.trim_end().len()..];
     let value = property
         .split_once('=')
         .and_then(|(key, _)| Some((key, order.set.get(key)?)));
     value.map_or_else(
-        || arg.clone(),
-        |(key, value)| format!("{dash}{key}={value}").into(),
+        || text.to_owned(),
+        |(key, value)| format!("{dash}{key}={value}{space}"),
     )
 }
 
@@ -218,34 +271,40 @@ fn kind(words: &[OsString], mode: Mode) -> Result<Kind, CommandError> {
             .unwrap_or_default()
             .to_owned()
     };
-    let names: Vec<String> = text.iter().map(name).collect();
-    let has = |wanted: &str| names.iter().any(|name| name == wanted);
-    let class = |wanted: &str| {
-        names
-            .iter()
-            .any(|name| name.rsplit('.').next() == Some(wanted))
-    };
-    let known = if has("kubernetes-application") {
-        Kind::NativeApplication
-    } else if has("kubernetes-session") {
-        Kind::NativeSession
-    } else if has("standalone-job.sh") || has("standalone-job") || class(APPLICATION_CLASS) {
-        Kind::StandaloneApplication
-    } else if has("jobmanager.sh") || has("jobmanager") || class(SESSION_CLASS) {
-        Kind::StandaloneSession
-    } else {
-        match mode {
-            Mode::Application => Kind::Other { application: true },
-            Mode::Session => Kind::Other { application: false },
-            Mode::Auto => {
-                let program = words
-                    .first()
-                    .map(|word| word.to_string_lossy().into_owned());
-                return Err(CommandError::Mode(program.unwrap_or_default()));
-            }
+    // The first that says anything: what comes after it may be the job's own.
+    if let Some(known) = text.iter().map(name).find_map(|name| known(&name)) {
+        return Ok(known);
+    }
+    match mode {
+        Mode::Application => Ok(Kind::Other { application: true }),
+        Mode::Session => Ok(Kind::Other { application: false }),
+        Mode::Auto => {
+            let program = words
+                .first()
+                .map(|word| word.to_string_lossy().into_owned());
+            Err(CommandError::Mode(program.unwrap_or_default()))
         }
-    };
-    Ok(known)
+    }
+}
+
+/// What a word says that names a script, its first argument, or a class, without its directory or package.
+fn known(name: &str) -> Option<Kind> {
+    match name.rsplit('.').next() {
+        Some(APPLICATION_CLASS) => return Some(Kind::StandaloneApplication),
+        Some(SESSION_CLASS) => return Some(Kind::StandaloneSession),
+        Some(TASK_MANAGER_CLASS) => return Some(Kind::TaskManager { native: false }),
+        Some(NATIVE_TASK_MANAGER_CLASS) => return Some(Kind::TaskManager { native: true }),
+        _ => {}
+    }
+    match name {
+        "kubernetes-application" => Some(Kind::NativeApplication),
+        "kubernetes-session" => Some(Kind::NativeSession),
+        "standalone-job.sh" | "standalone-job" => Some(Kind::StandaloneApplication),
+        "jobmanager.sh" | "jobmanager" => Some(Kind::StandaloneSession),
+        "taskmanager.sh" | "taskmanager" => Some(Kind::TaskManager { native: false }),
+        "kubernetes-taskmanager.sh" => Some(Kind::TaskManager { native: true }),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -316,6 +375,89 @@ mod tests {
                 "{line}"
             );
         }
+    }
+
+    #[test]
+    fn a_task_manager_and_native_mode_are_told_from_the_command() {
+        for (line, task_manager, native) in [
+            ("/docker-entrypoint.sh taskmanager", true, false),
+            ("bin/taskmanager.sh start-foreground", true, false),
+            (
+                "java org.apache.flink.runtime.taskexecutor.TaskManagerRunner",
+                true,
+                false,
+            ),
+            (
+                "/docker-entrypoint.sh bash -c kubernetes-taskmanager.sh -Dx=y",
+                true,
+                true,
+            ),
+            (
+                "bash -c kubernetes-jobmanager.sh kubernetes-application",
+                false,
+                true,
+            ),
+            (
+                "/docker-entrypoint.sh standalone-job -j taskmanager jobmanager",
+                false,
+                false,
+            ),
+        ] {
+            let command = command(line).expect(line);
+            assert_eq!(
+                (command.is_task_manager(), command.is_native()),
+                (task_manager, native),
+                "{line}"
+            );
+        }
+        let entrypoint = Path::new("/start.sh");
+        for (line, known) in [
+            ("/start.sh jobmanager", true),
+            ("/opt/docker-entrypoint.sh jobmanager", true),
+            ("/other.sh jobmanager", false),
+        ] {
+            assert_eq!(
+                command(line).expect(line).is_entrypoint(entrypoint),
+                known,
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_one_word_of_native_mode_is_read_and_overruled_as_well() {
+        let words = [
+            "/docker-entrypoint.sh",
+            "bash",
+            "-c",
+            "kubernetes-jobmanager.sh kubernetes-application -Da.b=1  -Dstate.checkpoints.dir=s3://u/c -D c=d",
+        ];
+        let words = words.map(OsString::from);
+        let command = Command::new(&words, Mode::Auto).expect("good");
+        let found: Vec<(String, String)> = command.dynamic().collect();
+        let pairs: Vec<(&str, &str)> = found.iter().map(|(a, b)| (&**a, &**b)).collect();
+        assert_eq!(
+            pairs,
+            [
+                ("a.b", "1"),
+                ("state.checkpoints.dir", "s3://u/c"),
+                ("c", "d")
+            ]
+        );
+        let order = StartOrder {
+            args: Vec::new(),
+            ..order()
+        };
+        let command = command.with(&order, Path::new("/copy"));
+        let args: Vec<&OsStr> = command.get_args().collect();
+        assert_eq!(
+            args,
+            [
+                "bash",
+                "-c",
+                "kubernetes-jobmanager.sh kubernetes-application -Da.b=1  -Dstate.checkpoints.dir=file:///own -D c=d"
+            ]
+        );
     }
 
     #[test]

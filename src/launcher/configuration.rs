@@ -5,15 +5,17 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process;
 
 use crate::config::Settings;
 use crate::control::{Prepare, StartOrder};
-use crate::flink::config_file::{ConfDir, ConfDirError, ConfigFile, ConfigFileError};
+use crate::flink::config_file::{ConfDir, ConfDirError, ConfigFile, ConfigFileError, ConfigFormat};
 use crate::flink::home::{HomeError, detect_version};
 use crate::flink::version::FlinkVersion;
 use crate::pointer_file::PointerError;
 
 use super::command::{Command, CommandError};
+use super::image::{Image, copy_files};
 
 /// Why Flink could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +52,14 @@ pub enum LaunchError {
         /// Why not.
         source: io::Error,
     },
+    /// A home of links cannot be made for the image's entrypoint.
+    #[error("could not make {path}, a home of links for Flink")]
+    Shadow {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// The state directory cannot be written to.
     #[error("could not remember the start")]
     Remember(#[source] PointerError),
@@ -77,7 +87,7 @@ impl LaunchError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Refused { code, .. } => *code,
-            Self::Remember(_) | Self::Copy { .. } => 1,
+            Self::Remember(_) | Self::Copy { .. } | Self::Shadow { .. } => 1,
             _ => 64,
         }
     }
@@ -88,6 +98,8 @@ impl LaunchError {
 pub struct Configuration {
     directory: PathBuf,
     version: FlinkVersion,
+    /// Flink is started by the entrypoint of its official image.
+    image: Option<Image>,
 }
 
 impl Configuration {
@@ -106,12 +118,25 @@ impl Configuration {
             None => detect_version(home.as_deref().ok_or_else(missing)?)
                 .map_err(LaunchError::Version)?,
         };
+        let image = match &home {
+            Some(home) if command.is_entrypoint(&settings.entrypoint) => Some(Image::new(
+                home.clone(),
+                version,
+                command.is_native(),
+                environment(),
+            )),
+            _ => None,
+        };
         let named = settings.flink_conf_dir.as_deref();
         let directory = match command.configuration_directory().or(named) {
             Some(directory) => directory.to_owned(),
             None => home.ok_or_else(missing)?.join("conf"),
         };
-        Ok(Self { directory, version })
+        Ok(Self {
+            directory,
+            version,
+            image,
+        })
     }
 
     /// The user's configuration directory.
@@ -124,8 +149,11 @@ impl Configuration {
     ///
     /// # Errors
     /// When the configuration cannot be read.
-    pub fn prepare(&self, command: &Command) -> Result<Prepare, LaunchError> {
-        let file = ConfDir::find(&self.directory, self.version)?.load()?;
+    pub fn prepare(&self, command: &Command, state_dir: &Path) -> Result<Prepare, LaunchError> {
+        let file = match &self.image {
+            Some(_) => self.seed(state_dir)?.0.load()?,
+            None => ConfDir::find(&self.directory, self.version)?.load()?,
+        };
         let mut configuration: BTreeMap<String, String> = file.entries().clone();
         configuration.extend(command.dynamic());
         Ok(Prepare {
@@ -137,16 +165,102 @@ impl Configuration {
         })
     }
 
-    /// Writes the configuration of one start below `state_dir`; the directory. The user's own files stay as they are.
+    /// The command of a JobManager, with the configuration of this one start below `state_dir`. The user's own files stay
+    /// as they are.
     ///
     /// # Errors
     /// When something cannot be copied or set.
-    pub fn write(&self, state_dir: &Path, order: &StartOrder) -> Result<PathBuf, LaunchError> {
-        let copy = state_dir.join("conf");
-        replace_directory(&self.directory, &copy)?;
-        let directory = ConfDir::open(&copy, self.version)?;
+    pub fn job_manager(
+        &self,
+        command: &Command,
+        state_dir: &Path,
+        order: &StartOrder,
+    ) -> Result<process::Command, LaunchError> {
+        let (directory, copy) = self.seed(state_dir)?;
         apply(&directory, order)?;
-        std::path::absolute(&copy).map_err(|source| LaunchError::Copy { path: copy, source })
+        let mut command = command.with(order, &copy);
+        self.shadow(&mut command, &directory, &copy)?;
+        Ok(command)
+    }
+
+    /// The command of a TaskManager; what it restores, its JobManager tells it.
+    ///
+    /// # Errors
+    /// When something cannot be copied or set.
+    pub fn task_manager(
+        &self,
+        command: &Command,
+        state_dir: &Path,
+    ) -> Result<process::Command, LaunchError> {
+        let (directory, copy) = self.seed(state_dir)?;
+        let mut command = command.plain();
+        command.env("FLINK_CONF_DIR", &copy);
+        self.shadow(&mut command, &directory, &copy)?;
+        Ok(command)
+    }
+
+    /// A fresh copy of the configuration, and where it is.
+    fn seed(&self, state_dir: &Path) -> Result<(ConfDir, PathBuf), LaunchError> {
+        let copy = state_dir.join("conf");
+        let failed = |source| LaunchError::Copy {
+            path: copy.clone(),
+            source,
+        };
+        match fs::remove_dir_all(&copy) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        if let Some(image) = &self.image {
+            self.image_files(image, &copy).map_err(failed)?;
+        }
+        copy_files(&self.directory, &copy, |_| true).map_err(|source| LaunchError::Copy {
+            path: self.directory.clone(),
+            source,
+        })?;
+        let copy = std::path::absolute(&copy).map_err(failed)?;
+        let directory = ConfDir::open(&copy, self.version)?;
+        if let Some(image) = &self.image {
+            let filled = image.fill(&directory.load()?).map_err(|(key, source)| {
+                let file = directory.file().to_owned();
+                LaunchError::Key { key, file, source }
+            })?;
+            directory.save(&filled)?;
+        }
+        Ok((directory, copy))
+    }
+
+    /// What a mounted directory of the user lacks, such as the configuration of the logs. Of two formats of Flink's
+    /// configuration the old one would win, so the image's does not come beside the user's.
+    fn image_files(&self, image: &Image, copy: &Path) -> io::Result<()> {
+        let formats = [ConfigFormat::FlinkConfYaml, ConfigFormat::ConfigYaml];
+        let flink = |name: &str| formats.iter().any(|format| format.file_name() == name);
+        let given = formats
+            .iter()
+            .any(|format| self.directory.join(format.file_name()).exists());
+        match image.conf() {
+            conf if conf.is_dir() => copy_files(&conf, copy, |name| !(given && flink(name))),
+            _ => Ok(()),
+        }
+    }
+
+    fn shadow(
+        &self,
+        command: &mut process::Command,
+        directory: &ConfDir,
+        copy: &Path,
+    ) -> Result<(), LaunchError> {
+        let (Some(image), Some(state_dir)) = (&self.image, copy.parent()) else {
+            return Ok(());
+        };
+        image
+            .shadow(state_dir, copy)
+            .map_err(|source| LaunchError::Shadow {
+                path: state_dir.join("home"),
+                source,
+            })?;
+        let file = directory.load()?;
+        image.environment(command, state_dir, file.entries());
+        Ok(())
     }
 }
 
@@ -170,25 +284,11 @@ pub fn apply(directory: &ConfDir, order: &StartOrder) -> Result<bool, LaunchErro
     Ok(directory.save(&file)?)
 }
 
-/// A copy without what is not there any more in the original. Links are followed: a mounted ConfigMap consists of them.
-fn replace_directory(from: &Path, to: &Path) -> Result<(), LaunchError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| LaunchError::Copy { path, source }
-    };
-    match fs::remove_dir_all(to) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(to)(error)),
-        _ => fs::create_dir_all(to).map_err(failed(to))?,
-    }
-    for entry in fs::read_dir(from).map_err(failed(from))? {
-        let path = entry.map_err(failed(from))?.path();
-        if path.is_file()
-            && let Some(name) = path.file_name()
-        {
-            fs::copy(&path, to.join(name)).map_err(failed(&path))?;
-        }
-    }
-    Ok(())
+/// The variables that are text: no other one can be meant for Flink.
+fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
 
 /// `HOME/bin/…` is below Flink's home when there is Flink's `HOME/lib`; a bare name is looked for in PATH.
@@ -216,7 +316,7 @@ mod tests {
     #[test]
     fn a_copy_follows_the_links_of_a_mounted_configmap_and_forgets_what_is_gone() {
         let dir = tempfile::tempdir().expect("a directory");
-        let (mount, copy) = (dir.path().join("mount"), dir.path().join("copy"));
+        let (mount, copy) = (dir.path().join("mount"), dir.path().join("conf"));
         fs::create_dir_all(mount.join("..2026")).expect("directories");
         fs::write(mount.join("..2026/config.yaml"), "a: 1\n").expect("write");
         symlink("..2026", mount.join("..data")).expect("link");
@@ -224,7 +324,16 @@ mod tests {
         fs::create_dir_all(&copy).expect("directory");
         fs::write(copy.join("old.properties"), "").expect("write");
 
-        replace_directory(&mount, &copy).expect("copied");
+        let configuration = Configuration {
+            directory: mount,
+            version: FlinkVersion {
+                major: 2,
+                minor: 3,
+                patch: 0,
+            },
+            image: None,
+        };
+        configuration.seed(dir.path()).expect("copied");
 
         let names: Vec<_> = fs::read_dir(&copy)
             .expect("list")
