@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # A real Kubernetes of one node on this machine, in a network namespace of its own: nothing goes in or out.
 #
-#   node.sh up STATE_DIR                start it, unless it is up; waits until it is Ready
+#   node.sh up STATE_DIR                start it, unless it is up; waits until it is Ready. Prints the namespace's file,
+#                                       kubectl and its kubeconfig
 #   node.sh load STATE_DIR ARCHIVE...   import images that it does not have yet, from archives by image.py
 #   node.sh exec STATE_DIR COMMAND...   run a command inside the namespace, with KUBECONFIG and kubectl
 #   node.sh kubelet STATE_DIR           kill the kubelet and start it again
@@ -303,7 +304,7 @@ main() {
     # Two at a time would both start it.
     [[ $command == exec ]] || { exec 8>lock; flock 8; }
     case $command in
-    up) up ;;
+    up) up && printf '%s\n' "/run/netns/$NAME" "$KUBERNETES/kubectl" "$D/kubeconfig" ;;
     down) down ;;
     load) while read -r archive; do load "$archive"; done <<<"$archives" ;;
     kubelet) binaries && end kubelet && start_kubelet ;;

@@ -1,0 +1,299 @@
+//! The example job in pods, as `deploy/` has it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::installation::{Installation, ROOT, Version};
+use super::manifests;
+use super::namespace::Namespace;
+use super::rest::Rest;
+use super::wait::{eventually, wait_until};
+
+/// The pods of the JobManager, in both modes.
+pub const JOB_MANAGER: &str = "app=example,component=jobmanager";
+
+/// The pods of the TaskManagers, in both modes.
+pub const TASK_MANAGER: &str = "app=example,component=taskmanager";
+
+/// Who makes the pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Flink itself, from `deploy/native`.
+    Native,
+    /// Deployments, from `deploy/standalone`.
+    Standalone,
+}
+
+/// What a test changes in the manifest of a Deployment or a pod template; its second argument is `jobmanager` or
+/// `taskmanager`.
+type Edit = Box<dyn Fn(&mut Value, &str)>;
+
+/// One Flink job in a namespace of its own.
+pub struct Job {
+    pub namespace: Namespace,
+    mode: Mode,
+    version: Version,
+    drey: bool,
+    options: Vec<(String, String)>,
+    args: Vec<String>,
+    edits: Vec<Edit>,
+}
+
+/// One life of the job, in one JobManager.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// The JobManager's pod.
+    pub pod: String,
+    pub job: String,
+    pub rest: Rest,
+}
+
+impl Job {
+    /// A job with Drey, not started yet.
+    pub fn new(purpose: &str, mode: Mode, version: Version) -> Self {
+        let options = [
+            ("execution.checkpointing.interval", "500ms"),
+            // What makes lost processes be noticed soon, and answers be fresh.
+            ("heartbeat.interval", "500"),
+            ("heartbeat.timeout", "8000"),
+            ("cluster.registration.error-delay", "200"),
+            ("cluster.registration.refused-registration-delay", "200"),
+            ("cluster.registration.max-timeout", "1000"),
+            ("web.refresh-interval", "100"),
+        ];
+        let options = options.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        Self {
+            namespace: Namespace::new(purpose),
+            mode,
+            version,
+            drey: true,
+            options: options.into(),
+            args: Vec::new(),
+            edits: Vec::new(),
+        }
+    }
+
+    /// The same pods without Drey in them.
+    pub fn plain(mut self) -> Self {
+        self.drey = false;
+        self
+    }
+
+    /// Sets an option of Flink.
+    pub fn set(mut self, key: &str, value: &str) -> Self {
+        self.options.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// More arguments of the example job.
+    pub fn job_args(mut self, args: &[&str]) -> Self {
+        self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
+        self
+    }
+
+    /// Changes the manifests of `jobmanager` and `taskmanager`.
+    pub fn edit(mut self, edit: impl Fn(&mut Value, &str) + 'static) -> Self {
+        self.edits.push(Box::new(edit));
+        self
+    }
+
+    /// The image of Flink with the job in it.
+    pub fn image(&self) -> String {
+        format!("drey.test/example-job:{}", self.version.as_str())
+    }
+
+    /// A path in the volume of the job.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.namespace.volume().join(name)
+    }
+
+    /// kubectl in the job's namespace.
+    pub fn kubectl(&self, args: &[&str]) -> String {
+        self.namespace.kubectl(args)
+    }
+
+    /// The JobManager's Deployment.
+    pub fn deployment(&self) -> &'static str {
+        match self.mode {
+            Mode::Native => "deployment/example",
+            Mode::Standalone => "deployment/example-jobmanager",
+        }
+    }
+
+    /// Starts the job, or starts it again after it was deleted.
+    pub fn start(&self) {
+        match self.mode {
+            Mode::Native => self.submit(),
+            Mode::Standalone => self.namespace.apply(&self.standalone()),
+        }
+    }
+
+    /// `start` and [`Job::wait_running`].
+    pub fn start_and_wait(&self) -> Run {
+        self.start();
+        self.wait_running()
+    }
+
+    /// The manifests of standalone mode, as this test has them.
+    pub fn standalone(&self) -> Vec<Value> {
+        let mut objects = manifests::load("standalone/flink.yaml");
+        for object in &mut objects {
+            if let Some(text) = object["data"]["config.yaml"].as_str() {
+                object["data"]["config.yaml"] = json!(manifests::set_options(text, &self.options));
+            }
+            let labels = &object["spec"]["template"]["metadata"]["labels"];
+            if let Some(component) = labels["component"].as_str().map(ToOwned::to_owned) {
+                if component == "jobmanager" {
+                    let args = &mut manifests::flink_container(object)["args"];
+                    let args = args.as_array_mut().unwrap();
+                    args.extend(self.args.iter().map(|arg| json!(arg)));
+                }
+                self.change(object, &component);
+            }
+        }
+        objects
+    }
+
+    /// Submits the job in native mode, from a copy of `deploy/native`.
+    fn submit(&self) {
+        let dir = tempfile::tempdir().unwrap();
+        let native = Path::new(ROOT).join("deploy/native");
+        let mut options = self.options.clone();
+        let mut option = |key: &str, value: &str| options.push((key.to_owned(), value.to_owned()));
+        option("kubernetes.namespace", &self.namespace.name);
+        option("kubernetes.container.image.ref", &self.image());
+        option("kubernetes.container.image.pull-policy", "Never");
+        if !self.drey {
+            option("kubernetes.entry.path", "/docker-entrypoint.sh");
+        }
+        for component in ["jobmanager", "taskmanager"] {
+            let mut template = manifests::load(&format!("native/{component}.yaml")).remove(0);
+            self.change(&mut template, component);
+            let file = dir.path().join(format!("{component}.yaml"));
+            fs::write(&file, template.to_string()).unwrap();
+            option(
+                &format!("kubernetes.pod-template-file.{component}"),
+                &file.display().to_string(),
+            );
+        }
+        let text = fs::read_to_string(native.join("conf/config.yaml")).unwrap();
+        let text = manifests::set_options(&text, &options);
+        fs::write(dir.path().join("config.yaml"), text).unwrap();
+        let logging = "log4j-console.properties";
+        fs::copy(native.join("conf").join(logging), dir.path().join(logging)).unwrap();
+        let output = self.flink_cli(dir.path()).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(output.status.success(), "flink run: {said}");
+    }
+
+    fn flink_cli(&self, configuration: &Path) -> Command {
+        let installation = Installation::of(&self.version);
+        let mut command = self
+            .namespace
+            .node
+            .inside(installation.home.join("bin/flink"));
+        let action = if self.version.at_least(2, 0) {
+            "run"
+        } else {
+            "run-application"
+        };
+        command
+            .env("FLINK_CONF_DIR", configuration)
+            .env("FLINK_LOG_DIR", configuration)
+            .env("JAVA_HOME", &installation.java_home)
+            .env("JVM_ARGS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+            .args([action, "--target", "kubernetes-application"])
+            .args(["--class", "io.drey.example.ExampleJob"])
+            .arg("local:///opt/flink/usrlib/example-job.jar")
+            .args(["--out", "/state/out"])
+            .args(&self.args);
+        command
+    }
+
+    fn change(&self, object: &mut Value, component: &str) {
+        manifests::use_images(object, &self.image());
+        if !self.drey {
+            manifests::without_drey(object);
+        }
+        for edit in &self.edits {
+            edit(object, component);
+        }
+    }
+
+    /// Waits until every task runs in the JobManager of a pod that stays.
+    pub fn wait_running(&self) -> Run {
+        self.wait_run("every task to run", |_| true)
+    }
+
+    /// Waits until every task runs in another life of the job than `before`.
+    pub fn wait_running_again(&self, before: &Run) -> Run {
+        self.wait_run("every task to run again", |run| {
+            (&run.pod, &run.job) != (&before.pod, &before.job)
+        })
+    }
+
+    fn wait_run(&self, what: &str, wanted: impl Fn(&Run) -> bool) -> Run {
+        eventually(what, || {
+            let pods = self.namespace.pods(JOB_MANAGER);
+            pods.iter().find_map(|pod| {
+                let run = self.run_in(pod)?;
+                (wanted(&run) && run.rest.all_running(&run.job)).then_some(run)
+            })
+        })
+    }
+
+    fn run_in(&self, pod: &Value) -> Option<Run> {
+        let ip = pod["status"]["podIP"].as_str()?;
+        if !pod["metadata"]["deletionTimestamp"].is_null() {
+            return None;
+        }
+        let rest = Rest::new(self.namespace.node, ip);
+        let (job, state) = rest.job()?;
+        let pod = pod["metadata"]["name"].as_str()?.to_owned();
+        (state == "RUNNING").then_some(Run { pod, job, rest })
+    }
+
+    /// Waits until no pod of the JobManager is left.
+    pub fn wait_no_job_manager(&self) {
+        self.namespace.wait_no_pods(JOB_MANAGER);
+    }
+
+    /// The verdict of `check.py` on the committed output, and whether it is good. To be asked for when the job has
+    /// stopped, or when it certainly is not good.
+    pub fn verdict(&self, min: u64) -> (bool, String) {
+        let mut command = Command::new("python3");
+        command.args(["-B", &format!("{ROOT}/images/example-job/check.py")]);
+        command.arg(self.path("out"));
+        let output = command.args(["--min", &min.to_string()]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.success(), text)
+    }
+
+    /// Fails unless the committed output has at least `min` events, each exactly once.
+    pub fn assert_exactly_once(&self, min: u64) {
+        let (good, text) = self.verdict(min);
+        assert!(good, "{text}");
+    }
+}
+
+impl Run {
+    /// Where Flink says that the job was restored from, without `file:` and slashes before the path.
+    pub fn restored(&self) -> Option<String> {
+        let stats = eventually("checkpoint statistics", || self.rest.checkpoints(&self.job));
+        let path = stats["latest"]["restored"]["external_path"].as_str()?;
+        Some(path.trim_start_matches("file:").to_owned())
+    }
+
+    /// Waits until the job has completed `count` more checkpoints.
+    pub fn wait_for_checkpoints(&self, count: u64) {
+        let completed = || self.rest.checkpoints(&self.job)?["counts"]["completed"].as_u64();
+        let before = eventually("checkpoint statistics", completed);
+        wait_until(&format!("{count} more checkpoints"), || {
+            completed() >= Some(before + count)
+        });
+    }
+}

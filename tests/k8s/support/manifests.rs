@@ -1,0 +1,88 @@
+//! The manifests of `deploy/`, and the few things that a test changes in them.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::installation::ROOT;
+use super::node::DREY_IMAGE;
+
+/// The documents of a file in `deploy/`.
+pub fn load(file: &str) -> Vec<Value> {
+    let text = fs::read_to_string(Path::new(ROOT).join("deploy").join(file)).unwrap();
+    text.split("\n---\n")
+        .map(|document| {
+            serde_saphyr::from_str(document).unwrap_or_else(|error| panic!("{file}: {error}"))
+        })
+        .collect()
+}
+
+/// Puts the images of a test into everything below `value`, which are on the node already.
+pub fn use_images(value: &mut Value, job_image: &str) {
+    match value {
+        Value::Object(map) => {
+            let image = match map.get("image").and_then(Value::as_str) {
+                Some("drey:latest") => Some(DREY_IMAGE),
+                Some("example-job:latest") => Some(job_image),
+                _ => None,
+            };
+            if let Some(image) = image {
+                map.insert("image".to_owned(), json!(image));
+                map.insert("imagePullPolicy".to_owned(), json!("Never"));
+            }
+            map.values_mut()
+                .for_each(|value| use_images(value, job_image));
+        }
+        Value::Array(list) => list
+            .iter_mut()
+            .for_each(|value| use_images(value, job_image)),
+        _ => {}
+    }
+}
+
+/// Sets options in the text of a Flink configuration, instead of what it says about them.
+pub fn set_options(text: &str, options: &[(String, String)]) -> String {
+    let mut lines: Vec<String> = text
+        .lines()
+        .filter(|line| {
+            !options
+                .iter()
+                .any(|(key, _)| line.starts_with(&format!("{key}:")))
+        })
+        .map(ToOwned::to_owned)
+        .collect();
+    lines.extend(options.iter().map(|(key, value)| format!("{key}: {value}")));
+    lines.join("\n") + "\n"
+}
+
+/// The pod in a Deployment or in a pod template.
+pub fn pod_spec(object: &mut Value) -> &mut Value {
+    if object["kind"] == "Pod" {
+        &mut object["spec"]
+    } else {
+        &mut object["spec"]["template"]["spec"]
+    }
+}
+
+/// The first container: Flink's.
+pub fn flink_container(object: &mut Value) -> &mut Value {
+    &mut pod_spec(object)["containers"][0]
+}
+
+/// Takes Drey out of a pod: the same, with plain Flink.
+pub fn without_drey(object: &mut Value) {
+    let spec = pod_spec(object);
+    spec.as_object_mut().unwrap().remove("initContainers");
+    remove_where(&mut spec["volumes"], |volume| volume["name"] == "drey");
+    let flink = flink_container(object);
+    remove_where(&mut flink["volumeMounts"], |mount| mount["name"] == "drey");
+    let flink = flink.as_object_mut().unwrap();
+    for key in ["command", "env", "lifecycle"] {
+        flink.remove(key);
+    }
+}
+
+fn remove_where(list: &mut Value, unwanted: impl Fn(&Value) -> bool) {
+    list.as_array_mut().unwrap().retain(|item| !unwanted(item));
+}
