@@ -11,9 +11,7 @@ mod rest;
 #[path = "../it/support/wait.rs"]
 mod wait;
 
-pub use installation::{ROOT, Version};
-pub use job::{JOB_MANAGER, Job, Mode, Run, TASK_MANAGER};
+pub use installation::Version;
+pub use job::{Job, Mode};
 pub use manifests::{flink_container, pod_spec};
-pub use namespace::Namespace;
-pub use node::Node;
-pub use wait::{eventually, wait_until};
+pub use wait::eventually;
