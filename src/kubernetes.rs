@@ -6,6 +6,7 @@
 mod client;
 mod error;
 pub mod events;
+pub mod ha;
 pub mod owner;
 pub mod pods;
 pub mod pointer_map;

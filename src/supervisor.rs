@@ -285,7 +285,7 @@ impl Supervisor {
         let started = self.go_on_with_start().await;
         let mut wake = after(Timestamp::now(), self.policy.idle);
         if self.is_loaded().await {
-            self.give_way();
+            self.give_way().await;
             self.discover().await;
             let keys: Vec<String> = self.jobs.keys().cloned().collect();
             for key in keys {

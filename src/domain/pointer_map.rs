@@ -245,3 +245,6 @@ impl Pointer {
         jobs.into_iter().any(JobEntry::forget_oldest)
     }
 }
+
+#[cfg(test)]
+mod tests;

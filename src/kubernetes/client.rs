@@ -3,9 +3,14 @@
 use std::future::Future;
 use std::time::Duration;
 
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::config::KubeConfigOptions;
 use kube::{Api, Client, Config};
 use tokio::time::timeout;
+use tower::{BoxError, ServiceExt};
 
 use super::error::{Attempt, KubeError};
 
@@ -14,6 +19,9 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 
 /// How long it may take to reach the API server.
 const CONNECT: Duration = Duration::from_secs(5);
+
+/// A peer that is silent for this long is asked whether it is still there: a watch would not notice otherwise.
+const KEEPALIVE: Duration = Duration::from_secs(20);
 
 /// A client for one namespace.
 #[derive(Clone)]
@@ -70,8 +78,8 @@ impl Kube {
         &self.namespace
     }
 
-    pub(crate) fn client(&self) -> &Client {
-        &self.client
+    pub(crate) fn client(&self) -> Client {
+        self.client.clone()
     }
 
     pub(crate) fn api<K>(&self) -> Api<K>
@@ -97,18 +105,36 @@ pub(crate) async fn limited<T>(
     }
 }
 
+/// The parts of kube's own client that are wanted: no proxy, no retries, no tracing of each request.
 fn client(config: &Config) -> kube::Result<Client> {
     // Where two libraries name two providers rustls would refuse to choose.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut config = config.clone();
-    config.connect_timeout = Some(CONNECT);
-    Client::try_from(config)
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(CONNECT));
+    connector.set_keepalive(Some(KEEPALIVE));
+    connector.set_keepalive_interval(Some(Duration::from_secs(5)));
+    connector.set_keepalive_retries(Some(3));
+    // What was sent and is not acknowledged is not covered by keepalive.
+    #[cfg(target_os = "linux")]
+    connector.set_tcp_user_timeout(Some(KEEPALIVE));
+    let connector = config.rustls_https_connector_with_connector(connector)?;
+    let http: HttpClient<_, Body> = HttpClient::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        // Requests are rare: a connection that waits for the next one costs memory.
+        .pool_max_idle_per_host(1)
+        .pool_idle_timeout(Duration::from_secs(30))
+        .build(connector);
+    let http = http.map_err(BoxError::from);
+    let builder = ClientBuilder::new(http, config.default_namespace.clone());
+    let base = config.base_uri_layer();
+    Ok(match config.auth_layer()? {
+        Some(auth) => builder.with_layer(&auth).with_layer(&base).build(),
+        None => builder.with_layer(&base).build(),
+    })
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "set by the kubelet in each container, and no setting of Drey's"
-)]
 fn in_pod() -> bool {
     std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
 }

@@ -1,1 +1,1 @@
-
+//! Flink's own ConfigMaps for high availability.

@@ -1,209 +1,137 @@
-//! Pods: how one stands, and a watch of one by its name.
+//! Pods: what is known of one, and how it is watched and deleted.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures_util::stream::BoxStream;
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{Stream, StreamExt};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Node, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::Api;
 use kube::api::{DeleteParams, ListParams, Preconditions};
-use kube::{Api, ResourceExt};
 
-use super::client::limited;
-use super::error::Attempt;
+use super::client::{Kube, limited};
+use super::error::{Attempt, KubeError};
 use super::watch::{Target, watch_object};
-use super::{Kube, KubeError};
 use crate::domain::lock::PodRef;
 
-/// A Deployment's controller writes its ReplicaSets' template hash here.
-pub const TEMPLATE_HASH: &str = "pod-template-hash";
+/// The labels that tell pods of one template from those of another.
+const TEMPLATE: [&str; 2] = ["pod-template-hash", "controller-revision-hash"];
 
-/// Those of StatefulSets and DaemonSets write theirs here.
-pub const REVISION_HASH: &str = "controller-revision-hash";
+/// The grace period of a pod that names none.
+const GRACE: i64 = 30;
 
-/// The controller of an object.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnerRef {
-    /// `apiVersion`.
-    pub api_version: String,
-    /// `kind`.
-    pub kind: String,
-    /// `name`.
-    pub name: String,
-    /// `uid`.
-    pub uid: String,
-}
-
-/// A pod was told to go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Deletion {
-    /// `deletionTimestamp`: the time of the request with the grace period added, by the API server's clock.
-    pub deadline: Timestamp,
-    /// `deletionGracePeriodSeconds`.
-    pub grace: Duration,
-}
-
-/// How a container stands.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ContainerSight {
-    /// It runs.
-    pub running: bool,
-    /// When it was started, if it runs.
-    pub started: Option<Timestamp>,
-    /// Exit code and reason, if it has terminated and not been started again.
-    pub terminated: Option<(i32, String)>,
-    /// How often it was started again.
-    pub restarts: i32,
-    /// Its image, as the pod's template has it.
-    pub image: String,
-}
-
-/// How a pod stands.
+/// What is known of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodSight {
-    /// Which pod.
+    /// Which one.
     pub pod: PodRef,
-    /// It was told to go.
+    /// It was told to go. Neither a failing liveness probe nor a node that shuts down sets this.
     pub deletion: Option<Deletion>,
-    /// Why, where something else than a person has told it: the reason of the condition `DisruptionTarget`.
+    /// `spec.terminationGracePeriodSeconds`.
+    pub grace: Duration,
+    /// Why it is evicted, as the reason of the condition `DisruptionTarget` has it: `EvictionByEvictionAPI`,
+    /// `PreemptionByScheduler`, `DeletionByTaintManager`, `DeletionByPodGC`, `TerminationByKubelet`.
     pub disruption: Option<String>,
     /// Its controller.
     pub owner: Option<OwnerRef>,
     /// `status.phase`.
     pub phase: String,
-    /// Its containers, without init containers, by name.
+    /// Its containers, sidecars and init containers, by name, as far as the kubelet has reported them.
     pub containers: BTreeMap<String, ContainerSight>,
+    /// `spec.serviceAccountName`.
+    pub service_account: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// When it was created.
+    pub created: Option<Timestamp>,
     /// The kubelet starts its containers again whenever they end.
     pub restart_always: bool,
-    /// `spec.terminationGracePeriodSeconds`.
+}
+
+/// When a pod has to be gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deletion {
+    /// When the kubelet kills what is left: `deletionTimestamp`, which already has the grace in it.
+    pub deadline: Timestamp,
+    /// `deletionGracePeriodSeconds`, as it was given with the request or as the pod has it.
     pub grace: Duration,
 }
 
+/// What controls an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnerRef {
+    /// `apps/v1` and so on.
+    pub api_version: String,
+    /// `ReplicaSet` and so on.
+    pub kind: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.uid`.
+    pub uid: String,
+}
+
+/// A container, as the kubelet reported it last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerSight {
+    /// It runs.
+    pub running: bool,
+    /// When it was started, if it runs.
+    pub started: Option<Timestamp>,
+    /// It has ended, and was not started again yet.
+    pub terminated: Option<Terminated>,
+    /// How the one before it ended.
+    pub last: Option<Terminated>,
+    /// How often it was started again.
+    pub restarts: i32,
+    /// Its image, as the template names it.
+    pub image: String,
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terminated {
+    /// Its exit code.
+    pub code: i32,
+    /// `Completed`, `Error`, `OOMKilled` and so on.
+    pub reason: String,
+}
+
 impl PodSight {
-    /// All its containers have ended and none will be started again.
+    /// All its containers have ended, and none will be started again.
     #[must_use]
     pub fn is_over(&self) -> bool {
         matches!(self.phase.as_str(), "Succeeded" | "Failed")
     }
-
-    /// What the pod's object says.
-    #[must_use]
-    pub fn of(pod: &Pod) -> Self {
-        let spec = pod.spec.as_ref();
-        let status = pod.status.as_ref();
-        let label = |key: &str| pod.labels().get(key).cloned();
-        let conditions = status.and_then(|status| status.conditions.as_deref());
-        let disruption = conditions
-            .into_iter()
-            .flatten()
-            .find(|condition| condition.type_ == "DisruptionTarget" && condition.status == "True");
-        let seconds = |seconds: Option<i64>| {
-            Duration::from_secs(seconds.and_then(|it| u64::try_from(it).ok()).unwrap_or(30))
-        };
-        Self {
-            pod: PodRef {
-                uid: pod.uid().unwrap_or_default(),
-                name: pod.name_any(),
-                ip: status.and_then(|status| status.pod_ip.clone()),
-                node: spec.and_then(|spec| spec.node_name.clone()),
-                template: label(TEMPLATE_HASH)
-                    .or_else(|| label(REVISION_HASH))
-                    .unwrap_or_default(),
-            },
-            deletion: pod
-                .metadata
-                .deletion_timestamp
-                .as_ref()
-                .map(|time| Deletion {
-                    deadline: time.0,
-                    grace: seconds(pod.metadata.deletion_grace_period_seconds),
-                }),
-            disruption: disruption.and_then(|condition| condition.reason.clone()),
-            owner: controller(pod.owner_references()),
-            phase: status
-                .and_then(|status| status.phase.clone())
-                .unwrap_or_default(),
-            containers: containers(pod),
-            restart_always: spec
-                .and_then(|spec| spec.restart_policy.as_deref())
-                .is_none_or(|policy| policy == "Always"),
-            grace: seconds(spec.and_then(|spec| spec.termination_grace_period_seconds)),
-        }
-    }
 }
 
-/// The one of `owners` that controls the object.
-pub(super) fn controller(
-    owners: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference],
-) -> Option<OwnerRef> {
-    let owner = owners.iter().find(|owner| owner.controller == Some(true))?;
-    Some(OwnerRef {
-        api_version: owner.api_version.clone(),
-        kind: owner.kind.clone(),
-        name: owner.name.clone(),
-        uid: owner.uid.clone(),
-    })
-}
-
-fn containers(pod: &Pod) -> BTreeMap<String, ContainerSight> {
-    let status = |name: &str| {
-        let all = pod.status.as_ref()?.container_statuses.as_deref()?;
-        all.iter().find(|status| status.name == name)
-    };
-    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-    containers
-        .map(|container| {
-            let image = container.image.clone().unwrap_or_default();
-            (
-                container.name.clone(),
-                container_sight(status(&container.name), image),
-            )
-        })
-        .collect()
-}
-
-fn container_sight(status: Option<&ContainerStatus>, image: String) -> ContainerSight {
-    let state = status.and_then(|status| status.state.as_ref());
-    let running = state.and_then(|state| state.running.as_ref());
-    let terminated = state.and_then(|state| state.terminated.as_ref());
-    ContainerSight {
-        running: running.is_some(),
-        started: running.and_then(|running| Some(running.started_at.as_ref()?.0)),
-        terminated: terminated.map(|end| (end.exit_code, end.reason.clone().unwrap_or_default())),
-        restarts: status.map_or(0, |status| status.restart_count),
-        image,
-    }
-}
-
-/// The pod now, and after each change; `None` when there is none of that name. It goes on by itself after a failure.
+/// The pod now and after each change, `None` when it is gone. A StatefulSet makes another of the same name: look at the UID.
+/// It reconnects by itself; an error is told once as long as it stays the same, and the pod again when it is over.
 pub fn watch_pod(
     kube: &Kube,
     name: &str,
-) -> BoxStream<'static, Result<Option<PodSight>, KubeError>> {
+) -> impl Stream<Item = Result<Option<PodSight>, KubeError>> + Unpin + use<> {
     let target = Target {
         resource: "pods",
         name: name.to_owned(),
     };
-    watch_object::<Pod>(kube.api(), target)
-        .map_ok(|pod| pod.as_ref().map(PodSight::of))
-        .boxed()
+    watch_object::<Pod>(kube.api(), target).map(|seen| Ok(seen?.map(|pod| sight(&pod))))
 }
 
-/// The pod as it is now.
+/// The pod as it is now; `None` when there is none.
 ///
 /// # Errors
-/// When the API server does not say.
+/// When the API server cannot say.
 pub async fn get_pod(kube: &Kube, name: &str) -> Result<Option<PodSight>, KubeError> {
     let api: Api<Pod> = kube.api();
     let pod = limited(attempt("get", name), api.get_opt(name)).await?;
-    Ok(pod.as_ref().map(PodSight::of))
+    Ok(pod.map(|pod| sight(&pod)))
 }
 
-/// The TaskManagers that Flink's native mode has started for `cluster_id`.
+/// The TaskManagers that the JobManager of a cluster in native mode has started.
 ///
 /// # Errors
-/// When the API server does not say.
+/// When the API server cannot say.
 pub async fn native_task_managers(
     kube: &Kube,
     cluster_id: &str,
@@ -211,14 +139,14 @@ pub async fn native_task_managers(
     let api: Api<Pod> = kube.api();
     let labels = format!("app={cluster_id},component=taskmanager,type=flink-native-kubernetes");
     let params = ListParams::default().labels(&labels);
-    let list = limited(attempt("list", ""), api.list(&params)).await?;
-    Ok(list.items.iter().map(PodSight::of).collect())
+    let pods = limited(attempt("list", ""), api.list(&params)).await?;
+    Ok(pods.items.iter().map(sight).collect())
 }
 
-/// Deletes this very pod within a second; one of the same name that came after it is left alone.
+/// Deletes exactly this pod, with its own grace period. One that is gone already is no error.
 ///
 /// # Errors
-/// When the API server refuses. A pod that is gone already is none.
+/// When the API server does not do it.
 pub async fn delete_pod(kube: &Kube, pod: &PodRef) -> Result<(), KubeError> {
     let api: Api<Pod> = kube.api();
     let params = DeleteParams {
@@ -226,21 +154,21 @@ pub async fn delete_pod(kube: &Kube, pod: &PodRef) -> Result<(), KubeError> {
             uid: Some(pod.uid.clone()),
             resource_version: None,
         }),
-        ..DeleteParams::default().grace_period(1)
+        ..DeleteParams::default()
     };
-    let deleted = api.delete(&pod.name, &params);
-    match limited(attempt("delete", &pod.name), deleted).await {
+    match limited(attempt("delete", &pod.name), api.delete(&pod.name, &params)).await {
+        // With another UID it is another pod of that name.
         Ok(_) | Err(KubeError::NotFound { .. } | KubeError::Conflict { .. }) => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-/// Whether a node is deleted, or marked as out of service; `None` where Nodes may not be read.
+/// Whether a node is deleted or marked out of service; `None` when Nodes may not be read.
 ///
 /// # Errors
-/// When the API server does not say.
+/// When the API server cannot say.
 pub async fn node_gone(kube: &Kube, node: &str) -> Result<Option<bool>, KubeError> {
-    let api: Api<Node> = Api::all(kube.client().clone());
+    let api: Api<Node> = Api::all(kube.client());
     let attempt = Attempt {
         verb: "get",
         resource: "nodes",
@@ -251,12 +179,10 @@ pub async fn node_gone(kube: &Kube, node: &str) -> Result<Option<bool>, KubeErro
         Ok(None) => Ok(Some(true)),
         Ok(Some(node)) => {
             let taints = node.spec.and_then(|spec| spec.taints).unwrap_or_default();
-            let out = |taint: &k8s_openapi::api::core::v1::Taint| {
-                taint.key == "node.kubernetes.io/out-of-service"
-            };
-            Ok(Some(taints.iter().any(out)))
+            let out = |key: &str| key == "node.kubernetes.io/out-of-service";
+            Ok(Some(taints.iter().any(|taint| out(&taint.key))))
         }
-        Err(error) if error.is_forbidden() => Ok(None),
+        Err(KubeError::Forbidden { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -268,4 +194,124 @@ fn attempt<'a>(verb: &'static str, name: &'a str) -> Attempt<'a> {
         group: "",
         name,
     }
+}
+
+fn sight(pod: &Pod) -> PodSight {
+    let spec = pod.spec.as_ref();
+    let labels = pod.metadata.labels.clone().unwrap_or_default();
+    let grace = spec.and_then(|spec| spec.termination_grace_period_seconds);
+    let grace = seconds(grace.unwrap_or(GRACE));
+    PodSight {
+        pod: pod_ref(pod, &labels),
+        deletion: pod.metadata.deletion_timestamp.as_ref().map(|at| Deletion {
+            deadline: at.0,
+            grace: pod
+                .metadata
+                .deletion_grace_period_seconds
+                .map_or(grace, seconds),
+        }),
+        grace,
+        disruption: disruption(pod),
+        owner: controller(pod.metadata.owner_references.as_deref().unwrap_or_default()),
+        phase: pod
+            .status
+            .as_ref()
+            .and_then(|status| status.phase.clone())
+            .unwrap_or_default(),
+        containers: containers(pod),
+        service_account: spec
+            .and_then(|spec| spec.service_account_name.clone())
+            .unwrap_or_default(),
+        labels,
+        created: pod.metadata.creation_timestamp.as_ref().map(|at| at.0),
+        restart_always: spec
+            .and_then(|spec| spec.restart_policy.as_deref())
+            .is_none_or(|policy| policy == "Always"),
+    }
+}
+
+fn pod_ref(pod: &Pod, labels: &BTreeMap<String, String>) -> PodRef {
+    let ip = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.pod_ip.clone())
+        .filter(|ip| !ip.is_empty());
+    PodRef {
+        uid: pod.metadata.uid.clone().unwrap_or_default(),
+        name: pod.metadata.name.clone().unwrap_or_default(),
+        ip,
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+        template: TEMPLATE
+            .iter()
+            .find_map(|key| labels.get(*key).cloned())
+            .unwrap_or_default(),
+    }
+}
+
+fn disruption(pod: &Pod) -> Option<String> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let disrupted = conditions
+        .iter()
+        .find(|condition| condition.type_ == "DisruptionTarget" && condition.status == "True")?;
+    Some(disrupted.reason.clone().unwrap_or_default())
+}
+
+/// The one owner that controls the object.
+pub(crate) fn controller(owners: &[OwnerReference]) -> Option<OwnerRef> {
+    let owner = owners.iter().find(|owner| owner.controller == Some(true))?;
+    Some(OwnerRef {
+        api_version: owner.api_version.clone(),
+        kind: owner.kind.clone(),
+        name: owner.name.clone(),
+        uid: owner.uid.clone(),
+    })
+}
+
+fn containers(pod: &Pod) -> BTreeMap<String, ContainerSight> {
+    let Some(status) = &pod.status else {
+        return BTreeMap::new();
+    };
+    let init = status.init_container_statuses.iter().flatten();
+    let main = status.container_statuses.iter().flatten();
+    init.chain(main)
+        .map(|status| (status.name.clone(), container(pod, status)))
+        .collect()
+}
+
+fn container(pod: &Pod, status: &ContainerStatus) -> ContainerSight {
+    let state = status.state.as_ref();
+    // The status names what the runtime calls the image, which may be a digest.
+    let spec = pod.spec.as_ref();
+    let specs = spec.iter().flat_map(|spec| {
+        spec.init_containers
+            .iter()
+            .flatten()
+            .chain(&spec.containers)
+    });
+    let image = specs
+        .into_iter()
+        .find(|container| container.name == status.name)
+        .and_then(|container| container.image.clone());
+    ContainerSight {
+        running: state.is_some_and(|state| state.running.is_some()),
+        started: state
+            .and_then(|state| state.running.as_ref())
+            .and_then(|running| Some(running.started_at.as_ref()?.0)),
+        terminated: state.and_then(terminated),
+        last: status.last_state.as_ref().and_then(terminated),
+        restarts: status.restart_count,
+        image: image.unwrap_or_else(|| status.image.clone()),
+    }
+}
+
+fn terminated(state: &ContainerState) -> Option<Terminated> {
+    let terminated = state.terminated.as_ref()?;
+    Some(Terminated {
+        code: terminated.exit_code,
+        reason: terminated.reason.clone().unwrap_or_default(),
+    })
+}
+
+fn seconds(seconds: i64) -> Duration {
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }

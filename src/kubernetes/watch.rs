@@ -10,7 +10,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::client::LIMIT;
 use super::error::{Attempt, KubeError};
@@ -58,6 +58,7 @@ struct Watch<K> {
     /// What was told of the failure that lasts.
     told: Option<KubeError>,
     pending: VecDeque<Option<K>>,
+    opened: Instant,
 }
 
 enum State<K> {
@@ -85,6 +86,7 @@ where
         failures: 0,
         told: None,
         pending: VecDeque::new(),
+        opened: Instant::now(),
     };
     unfold(watch, |mut watch| async move {
         let item = watch.next().await;
@@ -129,8 +131,6 @@ where
         let params = ListParams::default().fields(&self.target.selector());
         let list = self.api.list(&params);
         let list = super::client::limited(self.target.attempt("list"), list).await?;
-        self.failures = 0;
-        self.told = None;
         self.pending.push_back(list.items.into_iter().next());
         self.state = State::Known(list.metadata.resource_version.unwrap_or_default());
         Ok(())
@@ -143,6 +143,9 @@ where
             .timeout(OPEN);
         let watch = self.api.watch(&params, &version);
         let stream = super::client::limited(attempt, watch).await?;
+        self.failures = 0;
+        self.told = None;
+        self.opened = Instant::now();
         self.state = State::Open(version, stream.boxed());
         Ok(())
     }
@@ -157,6 +160,13 @@ where
         let idle = Duration::from_secs(u64::from(OPEN)) + LIMIT;
         let event = match timeout(idle, pin!(stream.try_next())).await {
             Ok(Ok(Some(event))) => event,
+            // An API server that is about to go ends each watch as soon as it begins.
+            Ok(Ok(None)) if self.opened.elapsed() < PAUSES[2] => {
+                return Err(KubeError::unreachable(
+                    attempt,
+                    "it ended the watch at once",
+                ));
+            }
             Ok(Ok(None)) | Err(_) => {
                 self.state = State::Known(version);
                 return Ok(());

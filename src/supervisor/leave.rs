@@ -15,6 +15,7 @@ use crate::control::Reply;
 use crate::domain::budget::{after, until};
 use crate::domain::cause::{Cause, CauseView, Known, Verdict, judge};
 use crate::domain::supervise::Process;
+use crate::kubernetes::OwnerSight;
 use crate::kubernetes::events::Event;
 use crate::kubernetes::pods::PodSight;
 use crate::telemetry::one_line;
@@ -120,12 +121,12 @@ impl Supervisor {
             owner: pod
                 .owner
                 .as_ref()
-                .map(|owner| owner.wants)
+                .map(OwnerSight::wants)
                 .unwrap_or_default(),
             namespace_terminating: pod
                 .owner
                 .as_ref()
-                .is_some_and(|owner| owner.namespace_terminating),
+                .is_some_and(|owner| owner.namespace_terminating == Some(true)),
             suspended: false,
         };
         match judge(&view) {

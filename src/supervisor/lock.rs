@@ -177,6 +177,9 @@ impl Supervisor {
         if pod.me.is_none() {
             return Err(Turn::Later(after(Timestamp::now(), MENDED)));
         }
+        if let Some(pod) = &mut self.pod {
+            pod.refresh_owner().await;
+        }
         match self.load_pointer().await {
             Ok(()) => Ok(()),
             Err(error) => Err(self.not_now(&error)),
@@ -385,16 +388,34 @@ impl Supervisor {
 
     /// A pod of a new template waits for this one's job: it is stopped with a savepoint and given over. Behind a readiness
     /// probe nothing else would ever end this pod, since the new one is not ready before its JobManager runs.
-    pub(super) fn give_way(&mut self) {
+    pub(super) async fn give_way(&mut self) {
         if self.process == Process::Gone || self.shutdown.is_some() {
             return;
         }
         self.follow_waiters();
+        if !self.others_wait() {
+            return;
+        }
+        // What the owner wanted when this pod was made is not what it wants now.
+        if let Some(pod) = &mut self.pod {
+            pod.refresh_owner().await;
+        }
         let to = self.with_lock(|policy, view| {
             successor(policy, view).map(|waiter| waiter.pod.name.clone())
         });
         let Some(to) = to.flatten() else { return };
         self.hand_over_to(&to);
+    }
+
+    /// Whether a pod of another template waits.
+    fn others_wait(&self) -> bool {
+        let me = self.pod.as_ref().and_then(|pod| pod.me.as_ref());
+        let lock = self.store.as_map().map(|map| &map.document().lock);
+        let (Some(me), Some(lock)) = (me, lock) else {
+            return false;
+        };
+        let mut waiters = lock.waiters.iter();
+        waiters.any(|it| !it.handed_over && it.pod.template != me.pod.template)
     }
 
     /// A job is given up only for a pod that is seen to be there. Whether one of them has not been seen yet.
@@ -481,6 +502,8 @@ const HAND_OVER_AGAIN: Duration = Duration::from_secs(30);
 impl Pod {
     /// The template of the owner's newest revision, where that is known.
     pub(super) fn wanted_template(&self) -> Option<&str> {
-        self.owner.as_ref()?.newest_template.as_deref()
+        let changed = self.owner.as_ref()?.template_changed?;
+        let own = self.me.as_ref()?.pod.template.as_str();
+        (!changed).then_some(own)
     }
 }

@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
 use crate::domain::lock::{Life, PodRef, PodState};
@@ -21,6 +21,9 @@ use crate::telemetry::one_line;
 
 /// How often the address of a pod that cannot be seen is tried.
 const PROBE: Duration = Duration::from_secs(1);
+
+/// For how long what owns the pod is taken for what it was.
+const OWNER_FRESH: Duration = Duration::from_secs(2);
 
 /// What a watch has shown.
 #[derive(Debug)]
@@ -47,6 +50,7 @@ pub(super) struct Pod {
     pub(super) me: Option<PodSight>,
     /// What owns it, as it was looked up last.
     pub(super) owner: Option<OwnerSight>,
+    looked_up: Option<Instant>,
     events: Option<Recorder>,
     others: BTreeMap<String, Other>,
     /// The job was given up to a pod of another template.
@@ -74,6 +78,7 @@ impl Pod {
             sender,
             me: None,
             owner: None,
+            looked_up: None,
             events: None,
             others: BTreeMap::new(),
             handed_over: false,
@@ -139,6 +144,7 @@ impl Pod {
     }
 
     async fn look_up_owner(&mut self, sight: &PodSight) {
+        self.looked_up = Some(Instant::now());
         match owner_of(&self.kube, sight).await {
             Ok(owner) => self.owner = Some(owner),
             Err(error) => {
@@ -148,9 +154,10 @@ impl Pod {
         }
     }
 
-    /// What owns the pod as it is now, if that can be seen.
+    /// What owns the pod as it is now, if that can be seen. Not asked again within moments.
     pub(super) async fn refresh_owner(&mut self) {
-        if let Some(sight) = self.me.clone() {
+        let fresh = self.looked_up.is_some_and(|at| at.elapsed() < OWNER_FRESH);
+        if let Some(sight) = self.me.clone().filter(|_| !fresh) {
             self.look_up_owner(&sight).await;
         }
     }

@@ -183,7 +183,13 @@ fn properties_win_over_a_mounted_file_and_drey_over_both_and_a_restart_reads_the
     ]);
     let plugin = containers.plugin();
     let enabled = Path::new("home/plugins").join(plugin.trim_end_matches(".jar"));
-    assert!(containers.state("jm").join(enabled).join(&plugin).is_symlink());
+    assert!(
+        containers
+            .state("jm")
+            .join(enabled)
+            .join(&plugin)
+            .is_symlink()
+    );
     containers.cluster.rest().wait_for_checkpoints(2);
 
     containers.mount("test.file: second\n");
