@@ -16,7 +16,7 @@ pub enum Store {
     /// A file.
     File(PointerFile),
     /// A ConfigMap.
-    Map(MapStore),
+    Map(Box<MapStore>),
 }
 
 impl Store {

@@ -152,7 +152,7 @@ impl Supervisor {
     ) -> (Self, channel::Receiver<Status>) {
         let map = PointerMap::new(&kube, &settings.cluster_id);
         let copy = settings.state_dir.join("pointer-copy.json");
-        let store = Store::Map(MapStore::new(map, copy));
+        let store = Store::Map(Box::new(MapStore::new(map, copy)));
         let pointer = Pointer::new(&settings.cluster_id);
         let pod = Pod::new(kube, name, &settings.flink_container);
         let mut supervisor = Self::with(settings, storage, store, pointer);

@@ -55,7 +55,7 @@ impl Supervisor {
     }
 
     async fn see_own_pod(&mut self, sight: PodSight) {
-        let deletion = sight.deletion.clone();
+        let deletion = sight.deletion;
         let Some(pod) = &mut self.pod else { return };
         let known = pod.me.as_ref().is_some_and(|me| me.deletion.is_some());
         pod.see(sight).await;

@@ -187,8 +187,7 @@ impl Supervisor {
     }
 
     fn next_step(&self) -> LockStep {
-        self.with_lock(|policy, view| acquire(policy, view))
-            .unwrap_or(LockStep::Held)
+        self.with_lock(acquire).unwrap_or(LockStep::Held)
     }
 
     /// Calls `judge` with what is known of the lock; `None` outside Kubernetes.
