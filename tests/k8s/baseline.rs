@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::support::{Job, Mode, Version, eventually, flink_container, pod_spec};
+use crate::support::{Job, Mode, Version, eventually, flink_container, plain_path, pod_spec};
 
 /// Plain Flink with the two scripts in the JobManager's pod.
 fn by_hand(purpose: &str) -> Job {
@@ -52,7 +52,7 @@ fn add_scripts(object: &mut Value) {
 fn remembered(job: &Job) -> Option<String> {
     let found = job.namespace.get(&["configmap", "savepoint"])?;
     let path = found["data"]["savepoint"].as_str()?;
-    Some(path.trim_start_matches("file:").to_owned())
+    Some(plain_path(path))
 }
 
 /// A savepoint takes a while, as it does with more state than an example has.

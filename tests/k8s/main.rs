@@ -17,4 +17,5 @@
 mod support;
 
 mod baseline;
+mod moves;
 mod plain;

@@ -12,6 +12,6 @@ mod rest;
 mod wait;
 
 pub use installation::Version;
-pub use job::{Job, Mode};
+pub use job::{Job, Mode, Run, plain_path};
 pub use manifests::{flink_container, pod_spec};
 pub use wait::eventually;

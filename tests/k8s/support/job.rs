@@ -257,6 +257,20 @@ impl Job {
         (state == "RUNNING").then_some(Run { pod, job, rest })
     }
 
+    /// What the pointer's ConfigMap has for a person to read: the newest restore point.
+    pub fn pointer(&self) -> Option<String> {
+        let map = self.namespace.get(&["configmap", "drey-example"])?;
+        Some(plain_path(map["data"]["savepoint-path"].as_str()?))
+    }
+
+    /// Ends the job for good, as a person does who will start it again some day, and fails unless all that it has ever
+    /// put out is there exactly once.
+    pub fn stop_and_judge(&self, min: u64) {
+        self.kubectl(&["scale", self.deployment(), "--replicas=0"]);
+        self.wait_no_job_manager();
+        self.assert_exactly_once(min);
+    }
+
     /// Waits until no pod of the JobManager is left.
     pub fn wait_no_job_manager(&self) {
         self.namespace.wait_no_pods(JOB_MANAGER);
@@ -285,7 +299,7 @@ impl Run {
     pub fn restored(&self) -> Option<String> {
         let stats = eventually("checkpoint statistics", || self.rest.checkpoints(&self.job));
         let path = stats["latest"]["restored"]["external_path"].as_str()?;
-        Some(path.trim_start_matches("file:").to_owned())
+        Some(plain_path(path))
     }
 
     /// Waits until the job has completed `count` more checkpoints.
@@ -296,4 +310,10 @@ impl Run {
             completed() >= Some(before + count)
         });
     }
+}
+
+/// A `file:` URL, in whatever form, as a path.
+pub fn plain_path(url: &str) -> String {
+    let path = url.strip_prefix("file:").unwrap_or(url);
+    format!("/{}", path.trim_start_matches('/'))
 }
