@@ -12,9 +12,6 @@ use jiff::Timestamp;
 use super::budget::after;
 use super::lock::{Holder, Life, PodState};
 
-/// How long a TaskManager stays while it can see nothing at all.
-pub const BLIND_FOR: Duration = Duration::from_secs(5);
-
 /// What a TaskManager that was told to go knows.
 #[derive(Debug, Clone)]
 pub struct HoldView<'a> {
@@ -30,6 +27,8 @@ pub struct HoldView<'a> {
     pub pods: &'a BTreeMap<String, PodState>,
     /// Its request stands in the ConfigMap.
     pub requested: bool,
+    /// How long it stays while it can see nothing at all.
+    pub blind_for: Duration,
 }
 
 /// What the pointer's ConfigMap shows to a TaskManager.
@@ -131,7 +130,7 @@ fn unseen(view: &HoldView<'_>, since: Timestamp) -> HoldAction {
     if !view.pods.is_empty() && view.pods.values().all(gone) {
         return HoldAction::Go("no JobManager runs that a savepoint could come from".to_owned());
     }
-    let limit = after(since.max(view.told_at), BLIND_FOR).min(view.deadline);
+    let limit = after(since.max(view.told_at), view.blind_for).min(view.deadline);
     if view.now >= limit {
         return HoldAction::Go("the pointer's ConfigMap cannot be reached".to_owned());
     }

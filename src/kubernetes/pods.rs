@@ -13,7 +13,7 @@ use kube::api::{DeleteParams, ListParams, Preconditions};
 use super::client::{Kube, limited};
 use super::error::{Attempt, KubeError};
 use super::watch::{Target, watch_object};
-use crate::domain::lock::PodRef;
+use crate::domain::lock::{Life, PodRef, PodState};
 
 /// The labels that tell pods of one template from those of another.
 const TEMPLATE: [&str; 2] = ["pod-template-hash", "controller-revision-hash"];
@@ -103,6 +103,29 @@ impl PodSight {
     pub fn is_over(&self) -> bool {
         matches!(self.phase.as_str(), "Succeeded" | "Failed")
     }
+}
+
+/// What the lock makes of a pod whose JobManager runs in `container`; `None`: its object is gone.
+#[must_use]
+pub fn seen_as(
+    seen: Option<&PodSight>,
+    container: &str,
+    silent_since: Option<Timestamp>,
+) -> PodState {
+    let Some(seen) = seen else {
+        return PodState::Deleted { silent_since };
+    };
+    let flink = seen.containers.get(container);
+    let ended = flink.is_some_and(|flink| !flink.running && flink.terminated.is_some());
+    if seen.is_over() || (ended && seen.deletion.is_some()) {
+        return PodState::JobManagerEnded;
+    }
+    PodState::Alive(Life {
+        restarting: ended,
+        started: flink.and_then(|flink| flink.started),
+        gone_by: seen.deletion.as_ref().map(|deletion| deletion.deadline),
+        silent_since,
+    })
 }
 
 /// The pod now and after each change, `None` when it is gone. A StatefulSet makes another of the same name: look at the UID.

@@ -8,7 +8,8 @@ use tracing::{info, warn};
 
 use super::command::Command;
 use super::configuration::{Configuration, LaunchError};
-use super::{KILL_AFTER, at, hold};
+use super::hold::Hold;
+use super::{KILL_AFTER, at};
 use crate::config::Settings;
 use crate::process::Flink;
 
@@ -74,14 +75,16 @@ impl TaskManager {
 
     /// Passes SIGTERM on when the time has come, and waits until that has had its effect.
     async fn end(&self, flink: &Flink) {
+        let mut hold = Hold::new(&self.settings, Timestamp::now()).await;
         tokio::select! {
-            _ = flink.exited() => return,
-            why = hold::until_free(&self.settings, Timestamp::now()) => {
+            _ = flink.exited() => {}
+            why = hold.until_free() => {
                 info!(why, "TaskManager is told to end");
+                flink.terminate();
             }
         }
-        flink.terminate();
         let kill_at = Instant::now() + KILL_AFTER;
+        hold.withdraw().await;
         tokio::select! {
             _ = flink.exited() => {}
             () = at(Some(kill_at)) => {

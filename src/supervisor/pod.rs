@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 use crate::domain::lock::{Life, PodRef, PodState};
 use crate::domain::pointer_map::Document;
 use crate::kubernetes::events::{Event, Recorder};
-use crate::kubernetes::pods::{PodSight, watch_pod};
+use crate::kubernetes::pods::{PodSight, seen_as, watch_pod};
 use crate::kubernetes::{Kube, KubeError, OwnerSight, PointerMap, owner_of, silent};
 use crate::telemetry::one_line;
 
@@ -270,28 +270,6 @@ async fn is_silent(ip: Option<&str>, ports: [u16; 2]) -> bool {
         }
     }
     true
-}
-
-/// How a pod stands; `None`: its object is gone.
-pub(super) fn seen_as(
-    seen: Option<&PodSight>,
-    container: &str,
-    silent_since: Option<Timestamp>,
-) -> PodState {
-    let Some(seen) = seen else {
-        return PodState::Deleted { silent_since };
-    };
-    let flink = seen.containers.get(container);
-    let ended = flink.is_some_and(|flink| !flink.running && flink.terminated.is_some());
-    if seen.is_over() || (ended && seen.deletion.is_some()) {
-        return PodState::JobManagerEnded;
-    }
-    PodState::Alive(Life {
-        restarting: ended,
-        started: flink.and_then(|flink| flink.started),
-        gone_by: seen.deletion.as_ref().map(|deletion| deletion.deadline),
-        silent_since,
-    })
 }
 
 fn unseen(error: &KubeError, silent_since: Option<Timestamp>) -> PodState {

@@ -38,6 +38,7 @@ fn look_at(now: u64, map: MapSight<'_>, jm: Option<PodState>, requested: bool) -
         map,
         pods: &pods,
         requested,
+        blind_for: Duration::from_secs(5),
     })
 }
 
