@@ -22,6 +22,7 @@ mod support;
 mod commands;
 mod ends;
 mod failures;
+mod hold;
 mod image;
 mod kills;
 #[cfg(feature = "test-matrix")]

@@ -1,5 +1,6 @@
 //! A Flink cluster of one's own for each test, and the `drey` that supervises it.
 
+mod api_server;
 mod cluster;
 
 mod installation;
@@ -8,8 +9,9 @@ mod rest;
 mod start;
 mod wait;
 
+pub use api_server::ApiServer;
 pub use cluster::Cluster;
 pub use installation::{ROOT, Version};
-pub use processes::{Process, signal};
+pub use processes::{Process, run_mark, signal};
 pub use rest::plain_path;
 pub use wait::{eventually, wait_until};
