@@ -101,14 +101,14 @@ fn drey_image(dir: &Path) -> PathBuf {
         dir.join("layer.tar"),
         dir.join("image.json"),
     );
-    fs::create_dir_all(root.join("bin")).unwrap();
+    fs::create_dir_all(root.join("usr/bin")).unwrap();
     output(
         Command::new("strip")
             .arg("-o")
-            .arg(root.join("bin/drey"))
+            .arg(root.join("usr/bin/drey"))
             .arg(binary),
     );
-    let config = serde_json::json!({"Entrypoint": ["/bin/drey"], "User": "65532:65532"});
+    let config = serde_json::json!({"Entrypoint": ["/usr/bin/drey"], "User": "65532:65532"});
     let spec = serde_json::json!({"name": DREY_IMAGE, "layers": [layer], "config": config});
     fs::write(&image, spec.to_string()).unwrap();
     let image_py = || {
