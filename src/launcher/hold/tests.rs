@@ -23,6 +23,9 @@ fn me(deletion: Option<(u64, u64)>) -> PodSight {
         owner: None,
         phase: "Running".to_owned(),
         containers: BTreeMap::new(),
+        service_account: String::new(),
+        labels: BTreeMap::new(),
+        created: None,
         restart_always: true,
         grace: Duration::from_secs(90),
     }
