@@ -6,6 +6,7 @@
 mod asks;
 mod cluster;
 mod events;
+mod high_availability;
 mod leave;
 mod lock;
 mod map;
@@ -37,6 +38,7 @@ use crate::storage::Storage;
 use crate::store::{MapStore, Store};
 
 use cluster::Cluster;
+use high_availability::Leadership;
 use leave::Signs;
 use lock::Starting;
 use pod::Pod;
@@ -86,6 +88,8 @@ pub struct Supervisor {
     signs: Signs,
     /// In a pod: TaskManagers that wait for a checkpoint.
     releasing: Option<Releasing>,
+    /// In a pod: who leads, with Kubernetes HA.
+    leadership: Leadership,
     /// In a pod: it goes, and those that wait have not been told by when.
     untold_deadline: bool,
     /// The pointer was read.
@@ -194,6 +198,7 @@ impl Supervisor {
             pre_stops: Vec::new(),
             signs: Signs::default(),
             releasing: None,
+            leadership: Leadership::default(),
             untold_deadline: false,
             loaded: false,
             status,
@@ -221,7 +226,9 @@ impl Supervisor {
             if look {
                 wake = self.look().await;
             }
-            self.settle().await;
+            if let Some(again) = self.settle().await {
+                wake = wake.min(again);
+            }
             self.report();
         }
     }
@@ -281,10 +288,10 @@ impl Supervisor {
 
     /// One look at every job; the time of the next one.
     async fn look(&mut self) -> Timestamp {
-        let judged = self.judge_signs();
+        let judged = self.judge_signs().await;
         let started = self.go_on_with_start().await;
         let mut wake = after(Timestamp::now(), self.policy.idle);
-        if self.is_loaded().await {
+        if self.is_loaded().await && !self.is_standby() {
             self.give_way().await;
             self.discover().await;
             let keys: Vec<String> = self.jobs.keys().cloned().collect();
@@ -297,25 +304,25 @@ impl Supervisor {
         }
         let answered = self.answer_requests().await;
         let behind = self.catch_up().await;
-        let others = [judged, started, answered, behind].into_iter().flatten();
+        let checkpoint = self.watch_last_checkpoint().await;
+        let others = [judged, started, answered, behind, checkpoint]
+            .into_iter()
+            .flatten();
         others.fold(wake, Timestamp::min)
     }
 
     /// Tells the launcher when every job has come to its end.
-    async fn settle(&mut self) {
-        if self.container_restarts()
-            && let Some(back) = self.order.take()
-        {
-            let (settled, again) = (Vec::new(), false);
-            let _ = back.send(Reply::Terminate { settled, again });
-            return;
+    async fn settle(&mut self) -> Option<Timestamp> {
+        if self.needs_nothing_more() || (self.process == Process::Gone && self.is_standby()) {
+            self.let_flink_end().await;
+            return None;
         }
         let all: Option<Vec<Settled>> = self
             .jobs
             .iter()
             .map(|(key, job)| Some(self.settled(key, job.settled.as_ref()?)))
             .collect();
-        let Some(settled) = all else { return };
+        let settled = all?;
         if self.process == Process::Gone {
             self.answer_pre_stops();
             if self.exited.is_some() {
@@ -325,7 +332,7 @@ impl Supervisor {
             if let Some(back) = self.exited.take() {
                 let _ = back.send(Reply::Settled { settled });
             }
-            return;
+            return None;
         }
         let application = self
             .cluster
@@ -336,13 +343,42 @@ impl Supervisor {
                 && settled
                     .iter()
                     .any(|job| job.outcome != SettledOutcome::Nothing));
-        if over && let Some(back) = self.order.take() {
+        if !over || self.order.is_none() {
+            return None;
+        }
+        if let Some(again) = self.wait_for_standbys().await {
+            return Some(again);
+        }
+        if let Some(back) = self.order.take() {
             self.clean_up(&settled).await;
             let again = self.starts_again(&settled);
             let _ = back.send(Reply::Terminate { settled, again });
             self.answer_pre_stops();
             self.let_all_go().await;
         }
+        None
+    }
+
+    /// Nothing has to be recorded before Flink ends, and nothing after.
+    async fn let_flink_end(&mut self) {
+        if self.process == Process::Running {
+            if let Some(back) = self.order.take() {
+                let (settled, again) = (Vec::new(), self.shutdown.is_none() && self.is_standby());
+                let _ = back.send(Reply::Terminate { settled, again });
+                self.answer_pre_stops();
+            }
+        } else if let Some(back) = self.exited.take() {
+            self.jobs.clear();
+            self.flink_is_over().await;
+            let settled = Vec::new();
+            let _ = back.send(Reply::Settled { settled });
+        }
+    }
+
+    /// Flink can be ended without a savepoint: only its container is restarted, it is a standby, or another JobManager goes
+    /// on with the job.
+    fn needs_nothing_more(&self) -> bool {
+        self.container_restarts() || self.leadership.free || self.is_outdated_standby()
     }
 
     /// Flink is started anew after this end: the job was handed over and may come back, or a finished one is waited
@@ -359,7 +395,8 @@ impl Supervisor {
         if self.pod.is_none() {
             return;
         }
-        if self.shutdown.is_some() {
+        self.release_lease().await;
+        if self.shutdown.is_some() || self.leadership.is_known() {
             self.leave_lock().await;
         }
     }

@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tracing::info;
 
-use super::Supervisor;
 use super::pod::News;
+use super::{Shutdown, Supervisor};
 use crate::control::Reply;
 use crate::domain::budget::{after, until};
-use crate::domain::cause::{Cause, CauseView, Known, Verdict, judge};
+use crate::domain::cause::{Cause, CauseView, Known, Means, Setting, Verdict, judge, means};
 use crate::domain::supervise::Process;
 use crate::kubernetes::OwnerSight;
 use crate::kubernetes::events::Event;
@@ -50,7 +50,11 @@ impl Supervisor {
                     pod.note(&uid, state);
                 }
             }
-            News::Away(why) => info!(why, "A watch is interrupted"),
+            News::Leader(leader) => self.see_leader(leader),
+            News::Away(why) => {
+                info!(why, "A watch is interrupted");
+                self.tell(Event::warning("WatchInterrupted", &why));
+            }
         }
     }
 
@@ -100,7 +104,13 @@ impl Supervisor {
     }
 
     /// Judges the signs; when to look again.
-    pub(super) fn judge_signs(&mut self) -> Option<Timestamp> {
+    pub(super) async fn judge_signs(&mut self) -> Option<Timestamp> {
+        if self.signs.first.is_some() && self.signs.cause.is_none() && self.is_highly_available() {
+            // Only here the cause decides between two ways to go.
+            if let Some(pod) = &mut self.pod {
+                pod.refresh_owner().await;
+            }
+        }
         let (Some(pod), Some(first)) = (&self.pod, self.signs.first) else {
             return None;
         };
@@ -133,13 +143,18 @@ impl Supervisor {
             Verdict::Undecided { until } => Some(until),
             Verdict::Cause(cause) => {
                 self.signs.cause = Some(cause);
-                self.act_on(cause);
+                self.act_on(cause).await;
                 None
             }
         }
     }
 
-    fn act_on(&mut self, cause: Cause) {
+    fn is_highly_available(&self) -> bool {
+        let cluster = self.cluster.as_ref();
+        cluster.is_some_and(|cluster| cluster.high_availability)
+    }
+
+    async fn act_on(&mut self, cause: Cause) {
         info!(cluster_id = self.settings.cluster_id, ?cause, "Told to go");
         if cause == Cause::ContainerRestarts {
             let text = "Flink's container is restarted: the next start resumes from the newest restore point";
@@ -149,7 +164,23 @@ impl Supervisor {
         }
         self.untold_deadline = true;
         let budget = self.time_left().unwrap_or(self.settings.shutdown_timeout);
-        self.shut_down(budget);
+        let version = self.cluster.as_ref().map(|cluster| cluster.version);
+        let setting = Setting {
+            high_availability: self.is_highly_available(),
+            checkpoint_on_demand: version.is_some_and(|version| version.at_least(1, 17)),
+            leader: !self.is_standby(),
+            job_over: false,
+        };
+        match means(cause, setting) {
+            Means::Stop => drop(self.shut_down(budget)),
+            Means::Checkpoint => self.end_with_checkpoint(budget).await,
+            Means::Nothing => {
+                let since = Timestamp::now();
+                let deadline = after(since, budget);
+                self.shutdown = Some(Shutdown { since, deadline });
+                self.leadership.free = true;
+            }
+        }
     }
 
     /// A later sign may leave less time: a second `kubectl delete` can only shorten it.

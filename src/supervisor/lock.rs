@@ -11,6 +11,7 @@ use super::pod::Pod;
 use super::{RETRY, Shutdown, Supervisor};
 use crate::control::{Prepare, Reply};
 use crate::domain::budget::after;
+use crate::domain::ha::Start;
 use crate::domain::lock::{
     Lock, LockPolicy, LockStep, LockView, PodRef, PodState, acquire, hand_over, heir, leave,
     successor, told_to_go,
@@ -84,6 +85,7 @@ impl Supervisor {
 
     /// A launcher wants to start Flink, and waits.
     pub(super) fn wants_start(&mut self, flink: Prepare, back: oneshot::Sender<Reply>) {
+        self.watch_leader(&flink);
         self.starting = Some(Starting {
             flink,
             back,
@@ -99,10 +101,15 @@ impl Supervisor {
         }
         self.end_old_task_managers(flink).await;
         self.forget_signs();
+        self.forget_last_end();
         if let Some(pod) = &mut self.pod {
             pod.handed_over = false;
         }
-        self.prepare(flink).await
+        match self.weigh_metadata().await {
+            Ok(how @ (Start::Join | Start::Resume)) => self.go_on_with_run(flink, how),
+            Ok(Start::Choose | Start::Plain) => self.prepare(flink).await,
+            Err(refused) => refused,
+        }
     }
 
     /// In native mode a JobManager adopts the TaskManagers that its predecessor left. Those of another image would run
@@ -203,10 +210,12 @@ impl Supervisor {
             now: Timestamp::now(),
             me: &pod.me.as_ref()?.pod,
             handed_over: pod.handed_over,
-            high_availability: match flink {
-                Some(flink) => high_availability(&flink.configuration),
-                None => cluster.is_some_and(|cluster| cluster.high_availability),
-            },
+            // After a stop the next run begins when the last JobManager of this one has ended.
+            high_availability: !self.run_is_stopped()
+                && match flink {
+                    Some(flink) => high_availability(&flink.configuration),
+                    None => cluster.is_some_and(|cluster| cluster.high_availability),
+                },
             wanted: pod.wanted_template(),
             lock: &self.store.as_map()?.document().lock,
             pods: &pod.states(),

@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 use crate::domain::lock::{Life, PodRef, PodState};
 use crate::domain::pointer_map::Document;
 use crate::kubernetes::events::{Event, Recorder};
+use crate::kubernetes::ha::HighAvailability;
 use crate::kubernetes::pods::{PodSight, seen_as, watch_pod};
 use crate::kubernetes::{Kube, KubeError, OwnerSight, PointerMap, owner_of, silent};
 use crate::telemetry::one_line;
@@ -34,6 +35,8 @@ pub(super) enum News {
     Map(Option<Box<Document>>),
     /// Another pod, by UID.
     Other(String, PodState),
+    /// The leader's IP address, with Kubernetes HA; `None`: there is none.
+    Leader(Option<String>),
     /// A watch is interrupted; it goes on by itself.
     Away(String),
 }
@@ -109,6 +112,28 @@ impl Pod {
             }
         });
         news
+    }
+
+    /// Watches who leads from now on.
+    pub(super) fn watch_leader(&self, metadata: &HighAvailability) {
+        let (sender, mut leader) = (self.sender.clone(), metadata.watch_leader());
+        tokio::spawn(async move {
+            let mut last = None;
+            while let Some(seen) = leader.next().await {
+                // The lease is renewed every few seconds, which is no news.
+                let news = match seen {
+                    Ok(leader) if last.as_ref() == Some(&leader) => continue,
+                    Ok(leader) => {
+                        last = Some(leader.clone());
+                        News::Leader(leader)
+                    }
+                    Err(error) => away(error),
+                };
+                if sender.send(news).await.is_err() {
+                    return;
+                }
+            }
+        });
     }
 
     /// What owns the pod, or the pod itself: what may not start a finished job again.

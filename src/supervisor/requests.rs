@@ -3,7 +3,7 @@
 //! A TaskManager that was told to go holds its SIGTERM back until this answers, or its JobManager is gone. It is let go at
 //! once when it runs no task, after a checkpoint when it goes alone, and after the stop-with-savepoint when the job ends.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -26,18 +26,36 @@ const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(30);
 /// How often a checkpoint is looked at.
 const POLL: Duration = Duration::from_millis(20);
 
-/// TaskManagers that go alone wait for these checkpoints, one for each job.
+/// Checkpoints that somebody waits for, one for each job.
+#[derive(Debug)]
+pub(super) struct CheckpointWatch {
+    open: Vec<(JobId, TriggerId)>,
+    deadline: Timestamp,
+}
+
+impl CheckpointWatch {
+    /// Until `deadline` at most.
+    pub(super) fn new(open: Vec<(JobId, TriggerId)>, deadline: Timestamp) -> Self {
+        Self { open, deadline }
+    }
+}
+
+/// TaskManagers that go alone wait for these checkpoints.
 #[derive(Debug)]
 pub(super) struct Releasing {
     names: Vec<String>,
-    checkpoints: Vec<(JobId, TriggerId)>,
-    deadline: Timestamp,
+    checkpoints: CheckpointWatch,
 }
 
 impl Supervisor {
     /// Answers what can be answered; when to look again.
     pub(super) async fn answer_requests(&mut self) -> Option<Timestamp> {
-        let waiting = self.waiting_requests();
+        // A pod that waits for its turn must not let go whom the present JobManager needs.
+        let waiting = if self.runs_the_job() {
+            self.waiting_requests()
+        } else {
+            BTreeMap::new()
+        };
         if waiting.is_empty() {
             self.releasing = None;
             return None;
@@ -56,9 +74,9 @@ impl Supervisor {
         self.begin_release(waiting).await
     }
 
-    fn waiting_requests(&mut self) -> std::collections::BTreeMap<String, Request> {
+    fn waiting_requests(&mut self) -> BTreeMap<String, Request> {
         let Some(map) = self.store.map() else {
-            return Default::default();
+            return BTreeMap::new();
         };
         let document = map.document();
         let open = |(name, request): &(&String, &Request)| {
@@ -68,6 +86,13 @@ impl Supervisor {
         requests
             .map(|(name, request)| (name.clone(), request.clone()))
             .collect()
+    }
+
+    fn runs_the_job(&self) -> bool {
+        let uid = self.pod_uid();
+        let lock = self.store.as_map().map(|map| &map.document().lock);
+        let holds = lock.zip(uid).is_some_and(|(lock, uid)| lock.holds(&uid));
+        holds && !self.is_standby()
     }
 
     fn is_stopping(&self) -> bool {
@@ -80,10 +105,7 @@ impl Supervisor {
         self.shutdown.is_some() || self.jobs.values().any(asked)
     }
 
-    async fn begin_release(
-        &mut self,
-        waiting: std::collections::BTreeMap<String, Request>,
-    ) -> Option<Timestamp> {
+    async fn begin_release(&mut self, waiting: BTreeMap<String, Request>) -> Option<Timestamp> {
         let busy = self.busy_addresses().await;
         let idle = |request: &Request| match (&busy, &request.ip) {
             (Some(busy), Some(ip)) => !busy.contains(ip),
@@ -111,8 +133,7 @@ impl Supervisor {
         let deadline = after(Timestamp::now(), CHECKPOINT_PATIENCE);
         self.releasing = Some(Releasing {
             names,
-            checkpoints,
-            deadline,
+            checkpoints: CheckpointWatch::new(checkpoints, deadline),
         });
         Some(after(Timestamp::now(), POLL))
     }
@@ -128,7 +149,7 @@ impl Supervisor {
     }
 
     /// Asks for a checkpoint of every job that can have one (Flink 1.17 and later).
-    async fn trigger_checkpoints(&self) -> Vec<(JobId, TriggerId)> {
+    pub(super) async fn trigger_checkpoints(&self) -> Vec<(JobId, TriggerId)> {
         let mut triggered = Vec::new();
         let Some(cluster) = &self.cluster else {
             return triggered;
@@ -152,12 +173,26 @@ impl Supervisor {
     }
 
     async fn watch_checkpoints(&mut self) -> Option<Timestamp> {
-        let releasing = self.releasing.as_ref()?;
+        let Releasing { names, checkpoints } = self.releasing.take()?;
+        if let Some((checkpoints, again)) = self.look_at(checkpoints).await {
+            self.releasing = Some(Releasing { names, checkpoints });
+            return Some(again);
+        }
+        self.let_go(names.into_iter(), "a checkpoint was taken")
+            .await;
+        None
+    }
+
+    /// What is still open of these checkpoints, and when to look again; `None` when none is waited for any more.
+    pub(super) async fn look_at(
+        &self,
+        watch: CheckpointWatch,
+    ) -> Option<(CheckpointWatch, Timestamp)> {
         let cluster = self.cluster.as_ref()?;
         let mut open = Vec::new();
-        for (job, trigger) in &releasing.checkpoints {
-            match cluster.rest.checkpoint_operation(*job, *trigger).await {
-                Ok(CheckpointOperation::InProgress) | Err(_) => open.push((*job, *trigger)),
+        for (job, trigger) in watch.open {
+            match cluster.rest.checkpoint_operation(job, trigger).await {
+                Ok(CheckpointOperation::InProgress) | Err(_) => open.push((job, trigger)),
                 Ok(CheckpointOperation::Completed { checkpoint }) => {
                     info!(job_id = %job, trigger_id = %trigger, checkpoint_id = checkpoint, "Checkpoint completed");
                 }
@@ -165,16 +200,8 @@ impl Supervisor {
             }
         }
         let now = Timestamp::now();
-        if !open.is_empty() && now < releasing.deadline {
-            if let Some(releasing) = &mut self.releasing {
-                releasing.checkpoints = open;
-            }
-            return Some(after(now, POLL));
-        }
-        let names = self.releasing.take()?.names;
-        self.let_go(names.into_iter(), "a checkpoint was taken")
-            .await;
-        None
+        let goes_on = !open.is_empty() && now < watch.deadline && self.process == Process::Running;
+        goes_on.then(|| (CheckpointWatch::new(open, watch.deadline), after(now, POLL)))
     }
 
     /// Lets every TaskManager go that waits: what it was held for is over.

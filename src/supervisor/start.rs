@@ -13,6 +13,7 @@ use super::{RETRY, Supervisor, random};
 use crate::config::Settings;
 use crate::control::{Prepare, Reply, StartOrder};
 use crate::domain::claim::ClaimMode;
+use crate::domain::ha::Start;
 use crate::domain::job::JobId;
 use crate::domain::pointer::{APPLICATION, JobEntry, PointKind, Pointer, Run, RunId};
 use crate::domain::restore::{
@@ -23,6 +24,7 @@ use crate::domain::supervise::{Sighting, Verdict};
 use crate::flink::restore_keys::{OptionKey, RestoreKeys};
 use crate::flink::version::FlinkVersion;
 use crate::kill_point;
+use crate::pointer_file::PointerError;
 use crate::restore_points::{of_run, verify};
 use crate::storage::{Location, Storage, StorageSettings};
 use crate::telemetry::one_line;
@@ -316,6 +318,7 @@ impl Planner<'_> {
         if let Some(dir) = &run.savepoint_dir {
             set.insert(keys.savepoint_dir().name.to_owned(), dir.clone());
         }
+        set.extend(result_stores(&self.flink.configuration, run, self.version));
         StartOrder {
             run: run.id.clone(),
             set,
@@ -364,6 +367,32 @@ impl Planner<'_> {
         }
         Ok(())
     }
+}
+
+/// With high availability the job keeps its id, so what is left of an earlier run in Flink's result stores would keep the
+/// next one from running (FLIP-194): each run has stores of its own.
+fn result_stores(
+    configuration: &BTreeMap<String, String>,
+    run: &Run,
+    version: FlinkVersion,
+) -> BTreeMap<String, String> {
+    let base = configuration.get("high-availability.storageDir");
+    let Some(base) = base.filter(|_| high_availability(configuration) && version.at_least(1, 15))
+    else {
+        return BTreeMap::new();
+    };
+    let id = configuration.get("kubernetes.cluster-id");
+    let id = id.or_else(|| configuration.get("high-availability.cluster-id"));
+    let id = id.map_or("default", |id| id.trim_matches('/'));
+    let store = |name: &str| {
+        let path = format!("{}/{id}/{name}/{}", base.trim_end_matches('/'), run.id);
+        (format!("{name}.storage-path"), path)
+    };
+    let mut stores = BTreeMap::from([store("job-result-store")]);
+    if version.at_least(2, 3) {
+        stores.extend([store("application-result-store")]);
+    }
+    stores
 }
 
 /// Access to storage as the settings say, and where they are silent, as the environment and Flink's own configuration do.
@@ -438,13 +467,23 @@ fn unused(run: &Run, entry: &JobEntry, choice: Option<&Choice>) -> bool {
 
 impl Supervisor {
     pub(super) async fn prepare(&mut self, flink: &Prepare) -> Reply {
-        match self.try_prepare(flink).await {
-            Ok(reply) => reply,
-            Err(NoStart { text, code }) => Reply::Failed { error: text, code },
+        for _ in 0..super::CONFLICTS {
+            match self.try_prepare(flink).await {
+                Ok(Some(reply)) => return reply,
+                // Somebody else has written the pointer: what they wrote is what is planned with.
+                Ok(None) => {}
+                Err(NoStart { text, code }) => return Reply::Failed { error: text, code },
+            }
+        }
+        Reply::Failed {
+            error: "not started: the pointer is being written by somebody else; try again"
+                .to_owned(),
+            code: 75,
         }
     }
 
-    async fn try_prepare(&mut self, flink: &Prepare) -> Result<Reply, NoStart> {
+    /// `None` after a conflict.
+    async fn try_prepare(&mut self, flink: &Prepare) -> Result<Option<Reply>, NoStart> {
         let version: FlinkVersion = flink.flink_version.parse().map_err(|error| {
             NoStart::usage(format!(
                 "Flink's version {:?}: {error}",
@@ -464,24 +503,73 @@ impl Supervisor {
         let order = match prepare(&planner, &mut pointer, false).await? {
             Ok(order) => order,
             Err(RestorePlan::Ended(ended)) => {
-                return Ok(Reply::Ended {
+                return Ok(Some(Reply::Ended {
                     status: ended.status,
                     stay: self.pod.as_ref().is_some_and(Pod::is_restarted),
-                });
+                }));
             }
             Err(plan) => unreachable_plan(&plan)?,
         };
         kill_point("before-run-stored");
         pointer.seal();
-        self.store.save(&pointer).await.map_err(|error| NoStart {
+        let unwritable = |error: PointerError| NoStart {
             text: one_line(&error, 400),
             code: 75,
-        })?;
+        };
+        match self.store.save(&pointer).await {
+            Ok(()) => {}
+            Err(PointerError::Conflict { .. }) => {
+                self.take_over_theirs().await.map_err(unwritable)?;
+                return Ok(None);
+            }
+            Err(PointerError::Away { name, why }) => {
+                let aside = self.write_aside(&pointer, name, why).await;
+                aside.map_err(unwritable)?;
+            }
+            Err(error) => return Err(unwritable(error)),
+        }
         self.pointer = pointer;
         kill_point("after-run-stored");
         let restore_from = order.restore_from.as_deref().unwrap_or("empty state");
         info!(cluster_id = self.settings.cluster_id, run = %order.run, restore_from, why = order.why, "Restore point chosen");
-        Ok(Reply::Start(order))
+        Ok(Some(Reply::Start(order)))
+    }
+
+    /// The run goes on in another JobManager: with the same job id, directories and start path.
+    pub(super) fn go_on_with_run(&self, flink: &Prepare, how: Start) -> Reply {
+        let owner = self.owner();
+        let parts = flink
+            .flink_version
+            .parse()
+            .ok()
+            .zip(self.run_of_application());
+        let Some((version, run)) = parts else {
+            return Reply::failed("not started: there is no run to go on with");
+        };
+        let planner = Planner {
+            settings: &self.settings,
+            storage: &self.storage,
+            version,
+            flink,
+            owner: &owner,
+        };
+        let choice = run.parent.as_ref().map(|parent| Choice {
+            path: parent.path.clone(),
+            kind: PointKind::Savepoint,
+            verified: None,
+        });
+        let why = match how {
+            Start::Join => "another JobManager of this run is there already",
+            _ => "Flink's high-availability metadata are the newest",
+        };
+        match planner.order(run, choice.as_ref(), why, false) {
+            Ok(order) => Reply::Start(order),
+            Err(NoStart { text, code }) => Reply::Failed { error: text, code },
+        }
+    }
+
+    fn run_of_application(&self) -> Option<&Run> {
+        self.pointer.jobs.get(APPLICATION)?.run.as_ref()
     }
 
     /// Who starts: named by the user, what owns the pod, else this very process.
