@@ -67,8 +67,7 @@ fn quick_snapshots(job: &Job) {
 #[test]
 fn by_hand_a_deleted_pods_replacement_runs_from_empty_state() {
     let job = by_hand("by-hand-delete");
-    let before = job.start_and_wait();
-    before.wait_for_checkpoints(2);
+    let before = job.start_and_work();
     slow_snapshots(&job);
 
     job.kubectl(&["delete", "pod", &before.pod]);
@@ -85,8 +84,7 @@ fn by_hand_a_deleted_pods_replacement_runs_from_empty_state() {
 #[test]
 fn by_hand_a_rollout_restores_the_previous_savepoint() {
     let job = by_hand("by-hand-rollout");
-    let first = job.start_and_wait();
-    first.wait_for_checkpoints(2);
+    let first = job.start_and_work();
     // When everything ends before anything starts, the script is good.
     job.kubectl(&["scale", job.deployment(), "--replicas=0"]);
     job.wait_no_job_manager();

@@ -17,5 +17,8 @@
 mod support;
 
 mod baseline;
+mod crashes;
+mod ends;
 mod moves;
 mod plain;
+mod rollouts;

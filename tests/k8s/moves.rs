@@ -1,40 +1,85 @@
-//! A pod goes, and its controller makes another: stop-with-savepoint, and the successor resumes from exactly there.
+//! A JobManager's pod goes and its controller makes another: stop-with-savepoint, and the successor waits for it and
+//! resumes from exactly there.
 
-use crate::support::{Job, Mode, Run, Version};
-
-/// A job that has run for a while.
-fn working(job: &Job) -> Run {
-    let run = job.start_and_wait();
-    run.wait_for_checkpoints(2);
-    run
-}
-
-/// The job came back from a savepoint that the pod that left had taken.
-fn resumes_from_the_savepoint(job: &Job, before: &Run) {
-    let after = job.wait_running_again(before);
-    let restored = after.restored().expect("not from empty state");
-    assert!(restored.starts_with("/state/savepoints/"), "{restored}");
-    assert_eq!(job.pointer(), Some(restored));
-    after.wait_for_checkpoints(2);
-    job.stop_and_judge(1000);
-}
+use crate::support::{JOB_MANAGER, Job, Mode, Version};
 
 #[test]
 fn a_deleted_pods_replacement_resumes_from_the_savepoint() {
     let job = Job::new("delete-pod", Mode::Standalone, Version::v2());
-    let before = working(&job);
+    let before = job.start_and_work();
 
     job.kubectl(&["delete", "pod", &before.pod, "--wait=false"]);
 
-    resumes_from_the_savepoint(&job, &before);
+    job.resumes_from_a_savepoint(&before);
 }
 
 #[test]
-fn a_pod_deleted_in_native_mode_is_replaced_and_resumes_from_the_savepoint() {
-    let job = Job::new("delete-pod-native", Mode::Native, Version::v1());
-    let before = working(&job);
+fn an_evicted_pods_replacement_resumes_from_the_savepoint() {
+    let job = Job::new("evict", Mode::Native, Version::v1());
+    let before = job.start_and_work();
 
+    job.namespace.evict(&before.pod);
+
+    job.resumes_from_a_savepoint(&before);
+}
+
+#[test]
+fn a_drain_of_the_node_does_not_end_before_the_savepoint_is_taken() {
+    let job = Job::alone("drain", Mode::Standalone, Version::v1());
+    let before = job.start_and_work();
+
+    let selector = format!("--pod-selector={JOB_MANAGER}");
+    job.kubectl(&[
+        "drain",
+        "node1",
+        &selector,
+        "--delete-emptydir-data",
+        "--timeout=100s",
+    ]);
+    let recorded = job.pointer();
+    job.kubectl(&["uncordon", "node1"]);
+
+    assert!(recorded.is_some());
+    job.resumes_from_a_savepoint(&before);
+}
+
+#[test]
+fn five_seconds_of_grace_are_enough_for_a_small_job() {
+    let job = Job::new("grace-5", Mode::Native, Version::v2());
+    let before = job.start_and_work();
+
+    job.kubectl(&[
+        "delete",
+        "pod",
+        &before.pod,
+        "--grace-period=5",
+        "--wait=false",
+    ]);
+
+    job.resumes(&before);
+    job.stop_and_judge(1000);
+}
+
+#[test]
+fn the_replacement_of_a_pod_deleted_by_force_waits_until_the_old_one_is_gone() {
+    let job = Job::new("force", Mode::Standalone, Version::v1());
+    let before = job.start_and_work();
+
+    job.kubectl(&["delete", "pod", &before.pod, "--grace-period=0", "--force"]);
+
+    job.resumes(&before);
+    job.stop_and_judge(1000);
+}
+
+#[test]
+fn a_restart_of_the_kubelet_is_no_reason_to_do_anything() {
+    let job = Job::alone("kubelet", Mode::Standalone, Version::v2());
+    let before = job.start_and_work();
+
+    job.namespace.node.restart_kubelet();
+    before.wait_for_checkpoints(2);
+    assert_eq!(job.wait_running().job, before.job);
     job.kubectl(&["delete", "pod", &before.pod, "--wait=false"]);
 
-    resumes_from_the_savepoint(&job, &before);
+    job.resumes_from_a_savepoint(&before);
 }

@@ -4,8 +4,7 @@ use crate::support::{Job, Mode, Version};
 
 fn runs(purpose: &str, mode: Mode, version: Version) {
     let job = Job::new(purpose, mode, version).plain();
-    let run = job.start_and_wait();
-    run.wait_for_checkpoints(1);
+    let run = job.start_and_work();
     assert_eq!(run.restored(), None);
 }
 

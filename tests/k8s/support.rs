@@ -12,6 +12,6 @@ mod rest;
 mod wait;
 
 pub use installation::Version;
-pub use job::{Job, Mode, Run, plain_path};
+pub use job::{JOB_MANAGER, Job, Mode, TASK_MANAGER, plain_path, status};
 pub use manifests::{flink_container, pod_spec};
 pub use wait::eventually;

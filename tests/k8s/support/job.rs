@@ -54,6 +54,15 @@ pub struct Run {
 impl Job {
     /// A job with Drey, not started yet.
     pub fn new(purpose: &str, mode: Mode, version: Version) -> Self {
+        Self::in_namespace(Namespace::new(purpose, false), mode, version)
+    }
+
+    /// A job that has the node for itself.
+    pub fn alone(purpose: &str, mode: Mode, version: Version) -> Self {
+        Self::in_namespace(Namespace::new(purpose, true), mode, version)
+    }
+
+    fn in_namespace(namespace: Namespace, mode: Mode, version: Version) -> Self {
         let options = [
             ("execution.checkpointing.interval", "500ms"),
             // What makes lost processes be noticed soon, and answers be fresh.
@@ -66,7 +75,7 @@ impl Job {
         ];
         let options = options.map(|(key, value)| (key.to_owned(), value.to_owned()));
         Self {
-            namespace: Namespace::new(purpose),
+            namespace,
             mode,
             version,
             drey: true,
@@ -131,10 +140,12 @@ impl Job {
         }
     }
 
-    /// `start` and [`Job::wait_running`].
-    pub fn start_and_wait(&self) -> Run {
+    /// A job that has run for a while.
+    pub fn start_and_work(&self) -> Run {
         self.start();
-        self.wait_running()
+        let run = self.wait_running();
+        run.wait_for_checkpoints(2);
+        run
     }
 
     /// The manifests of standalone mode, as this test has them.
@@ -263,6 +274,66 @@ impl Job {
         Some(plain_path(map["data"]["savepoint-path"].as_str()?))
     }
 
+    /// The name of Flink's container.
+    pub fn container(&self) -> &'static str {
+        match self.mode {
+            Mode::Native => "flink-main-container",
+            Mode::Standalone => "jobmanager",
+        }
+    }
+
+    /// Fails unless the job comes back after `before`, from a savepoint that is the newest restore point, and has put
+    /// out everything exactly once at its end.
+    pub fn resumes_from_a_savepoint(&self, before: &Run) {
+        let after = self.resumes(before);
+        let restored = after.restored();
+        let from = restored.as_deref().unwrap_or("empty state");
+        assert!(
+            from.starts_with("/state/savepoints/"),
+            "restored from {from}"
+        );
+        self.stop_and_judge(1000);
+    }
+
+    /// Fails unless the job comes back after `before`, from a checkpoint that it has completed, and has put out
+    /// everything exactly once at its end.
+    pub fn resumes_from_a_checkpoint(&self, before: &Run) {
+        let after = self.resumes(before);
+        let restored = after.restored();
+        let from = restored.as_deref().unwrap_or("empty state");
+        assert!(
+            from.starts_with("/state/checkpoints/"),
+            "restored from {from}"
+        );
+        self.stop_and_judge(1000);
+    }
+
+    /// Fails unless the job comes back after `before`, and not from empty state.
+    pub fn resumes(&self, before: &Run) -> Run {
+        let after = self.wait_running_again(before);
+        assert!(after.restored().is_some(), "restored from empty state");
+        after.wait_for_checkpoints(2);
+        after
+    }
+
+    /// Kills a container of a pod from outside, and waits until the kubelet has started it again.
+    pub fn kill_container(&self, pod: &str, container: &str) {
+        let before = self.namespace.pod(pod);
+        let before = status(&before, container);
+        let id = before["containerID"].as_str().unwrap();
+        self.namespace.node.kill_container(id);
+        self.wait_restarted(pod, container);
+    }
+
+    /// Waits until a container has been started again at least once in its pod.
+    pub fn wait_restarted(&self, pod: &str, container: &str) {
+        wait_until(&format!("{container} to be started again"), || {
+            let pod = self.namespace.pod(pod);
+            let now = status(&pod, container);
+            now["restartCount"].as_u64() > Some(0) && !now["state"]["running"].is_null()
+        });
+    }
+
     /// Ends the job for good, as a person does who will start it again some day, and fails unless all that it has ever
     /// put out is there exactly once.
     pub fn stop_and_judge(&self, min: u64) {
@@ -310,6 +381,15 @@ impl Run {
             completed() >= Some(before + count)
         });
     }
+}
+
+/// The status of one container of a pod, also of a sidecar.
+pub fn status<'a>(pod: &'a Value, container: &str) -> &'a Value {
+    ["initContainerStatuses", "containerStatuses"]
+        .iter()
+        .flat_map(|kind| pod["status"][kind].as_array().into_iter().flatten())
+        .find(|status| status["name"] == container)
+        .unwrap_or_else(|| panic!("no status of {container}"))
 }
 
 /// A `file:` URL, in whatever form, as a path.

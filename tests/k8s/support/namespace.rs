@@ -6,6 +6,7 @@ use std::os::unix::fs::chown;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
 use serde_json::{Value, json};
 
@@ -22,24 +23,53 @@ const FLINK_USER: u32 = 9999;
 pub struct Namespace {
     pub name: String,
     pub node: &'static Node,
+    _turn: Turn,
+}
+
+/// Whether other scenarios may run at the same time.
+#[derive(Debug)]
+enum Turn {
+    Alone {
+        _guard: RwLockWriteGuard<'static, ()>,
+    },
+    Shared {
+        _guard: RwLockReadGuard<'static, ()>,
+    },
 }
 
 impl Namespace {
-    /// A new namespace with the rights of `deploy/rbac.yaml` and a volume.
-    pub fn new(purpose: &str) -> Self {
+    /// A new namespace with the rights of `deploy/rbac.yaml` and a volume; `alone` for what is done to the node itself.
+    pub fn new(purpose: &str, alone: bool) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{purpose}-{}-{count}", std::process::id());
+        let node = Node::shared();
+        let turn = if alone {
+            Turn::Alone {
+                _guard: node.alone.write().unwrap_or_else(PoisonError::into_inner),
+            }
+        } else {
+            Turn::Shared {
+                _guard: node.alone.read().unwrap_or_else(PoisonError::into_inner),
+            }
+        };
         let namespace = Self {
             name,
-            node: Node::shared(),
+            node,
+            _turn: turn,
         };
         namespace.create();
         namespace
     }
 
-    /// Makes the namespace, also again after it was deleted; the volume's content stays.
-    pub fn create(&self) {
+    /// Deletes the namespace with everything in it and makes it anew; the volume's content stays.
+    pub fn create_again(&self) {
+        self.kubectl(&["delete", "namespace", &self.name, "--timeout=180s"]);
+        self.kubectl(&["delete", "persistentvolume", &self.name]);
+        self.create();
+    }
+
+    fn create(&self) {
         let volume = self.volume();
         fs::create_dir_all(&volume).unwrap();
         chown(&volume, Some(FLINK_USER), Some(FLINK_USER)).unwrap();
@@ -103,17 +133,27 @@ impl Namespace {
 
     /// `kubectl apply` of these objects.
     pub fn apply(&self, objects: &[Value]) {
-        let mut command = self.command(&["apply", "--filename", "-"]);
+        let documents: Vec<String> = objects
+            .iter()
+            .map(|object| format!("---\n{object}\n"))
+            .collect();
+        self.send(&["apply", "--filename", "-"], &documents.concat());
+    }
+
+    /// A kubectl that must succeed, with something to read.
+    fn send(&self, args: &[&str], input: &str) {
+        let mut command = self.command(args);
         command.stdin(Stdio::piped()).stdout(Stdio::null());
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let mut input = child.stdin.take().unwrap();
-        for object in objects {
-            writeln!(input, "---\n{object}").unwrap();
-        }
-        drop(input);
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(input.as_bytes())
+            .unwrap();
         let output = child.wait_with_output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "kubectl apply: {errors}");
+        assert!(output.status.success(), "kubectl {args:?}: {errors}");
     }
 
     /// The pods that a label selector matches.
@@ -121,6 +161,25 @@ impl Namespace {
         let list = self.get(&["pods", "--selector", selector]);
         let items = list.and_then(|list| list["items"].as_array().cloned());
         items.unwrap_or_default()
+    }
+
+    /// One pod, which must be there.
+    pub fn pod(&self, name: &str) -> Value {
+        let pod = self.get(&["pod", name]);
+        pod.unwrap_or_else(|| panic!("no pod {name}"))
+    }
+
+    /// Asks for the eviction of a pod, as `kubectl drain` and the autoscalers do.
+    pub fn evict(&self, pod: &str) {
+        let eviction = json!({
+            "apiVersion": "policy/v1", "kind": "Eviction",
+            "metadata": {"name": pod, "namespace": self.name},
+        });
+        let path = format!("/api/v1/namespaces/{}/pods/{pod}/eviction", self.name);
+        self.send(
+            &["create", "--raw", &path, "--filename", "-"],
+            &eviction.to_string(),
+        );
     }
 
     /// Waits until no pod matches a label selector.

@@ -71,6 +71,23 @@ impl Node {
         self.dir.join("volumes").join(namespace)
     }
 
+    /// Kills a container from outside, as its id is in the status of a pod.
+    pub fn kill_container(&self, id: &str) {
+        let id = id.trim_start_matches("containerd://");
+        let socket = self.dir.join("containerd.sock");
+        let mut ctr = Command::new("ctr");
+        ctr.arg("--address").arg(socket);
+        output(ctr.args([
+            "--namespace",
+            "k8s.io",
+            "tasks",
+            "kill",
+            "--signal",
+            "SIGKILL",
+            id,
+        ]));
+    }
+
     /// Kills the kubelet and starts it again.
     pub fn restart_kubelet(&self) {
         node_sh(&["kubelet".as_ref(), self.dir.as_os_str()]);
