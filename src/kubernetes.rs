@@ -21,6 +21,7 @@ use tokio::time::timeout;
 
 pub use client::Kube;
 pub use error::KubeError;
+pub use events::{Event, EventKind, Recorder};
 pub use owner::{OwnerSight, owner_of};
 pub use pods::{PodSight, watch_pod};
 pub use pointer_map::{PointerMap, PointerMapError};

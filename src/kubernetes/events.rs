@@ -1,194 +1,225 @@
-//! Kubernetes events, for `kubectl describe` of the pod and of what owns it.
+//! Events on the pod and on its owner, for `kubectl describe` and `kubectl events`.
+//!
+//! They are for people: a failure to write one is logged and never anybody else's concern. Core v1, since that is what
+//! `kubectl describe` reads and what Roles commonly allow.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Event as CoreEvent, EventSource, ObjectReference};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Event as CoreEvent;
 use kube::Api;
-use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
-use super::client::limited;
-use super::error::Attempt;
+use super::client::{Kube, limited};
+use super::error::{Attempt, KubeError};
 use super::pods::OwnerRef;
-use super::{Kube, KubeError};
 use crate::domain::lock::PodRef;
-use crate::telemetry::one_line;
 
-/// Kubernetes refuses longer ones.
-const LONGEST: usize = 1024;
-
-/// Events that wait to be written. More than that at once are not told.
+/// Events that wait to be written while the API server is away; what comes when it is full is lost.
 const QUEUE: usize = 32;
 
-/// Something to be told.
+/// Events that are remembered, so that a repetition is counted.
+const REMEMBERED: usize = 32;
+
+/// The most that Kubernetes takes for a message, in bytes.
+const MESSAGE: usize = 1024;
+
+/// How long the writing of one event is tried.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    warning: bool,
-    reason: &'static str,
-    message: String,
+    /// In CamelCase, such as `SavepointCompleted`.
+    pub reason: &'static str,
+    /// Whether somebody should look.
+    pub kind: EventKind,
+    /// For people; cut at 1024 bytes.
+    pub message: String,
+    /// What was done, in CamelCase, such as `Savepoint`.
+    pub action: &'static str,
 }
 
 impl Event {
-    /// Something that is as it should be. `reason` is one word in upper camel case.
+    /// Something that is as it should be.
     #[must_use]
     pub fn normal(reason: &'static str, message: &str) -> Self {
-        Self::new(false, reason, message)
+        Self {
+            reason,
+            kind: EventKind::Normal,
+            message: message.to_owned(),
+            action: reason,
+        }
     }
 
-    /// Something that a person should look at.
+    /// Something that somebody should look at.
     #[must_use]
     pub fn warning(reason: &'static str, message: &str) -> Self {
-        Self::new(true, reason, message)
-    }
-
-    fn new(warning: bool, reason: &'static str, message: &str) -> Self {
-        let mut message = message.to_owned();
-        if let Some((end, _)) = message.char_indices().nth(LONGEST / 4 * 3) {
-            message.truncate(end);
-            message.push('…');
-        }
         Self {
-            warning,
-            reason,
-            message,
+            kind: EventKind::Warning,
+            ..Self::normal(reason, message)
         }
     }
 }
 
-/// Writes events without ever holding its caller up.
-#[derive(Debug)]
-pub struct Recorder {
-    queue: mpsc::Sender<Event>,
+/// How serious an event is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    /// Nothing has to be done.
+    Normal,
+    /// Somebody should look.
+    Warning,
 }
 
-/// What was written last about one object.
-struct Last {
+/// Writes events, one at a time, in the order in which they were published.
+#[derive(Debug, Clone)]
+pub struct Recorder {
+    queue: mpsc::Sender<Order>,
+    lost: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+enum Order {
+    Write(Event),
+    Done(oneshot::Sender<()>),
+}
+
+impl Recorder {
+    /// A recorder for `pod` and what owns it. Must be called inside a Tokio runtime, in which it writes until it is dropped.
+    #[must_use]
+    pub fn new(kube: &Kube, pod: &PodRef, owner: Option<OwnerRef>) -> Self {
+        let (queue, orders) = mpsc::channel(QUEUE);
+        let pod_ref = OwnerRef {
+            api_version: "v1".to_owned(),
+            kind: "Pod".to_owned(),
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
+        };
+        let writer = Writer {
+            kube: kube.clone(),
+            instance: pod.name.clone(),
+            subjects: std::iter::once(pod_ref).chain(owner).collect(),
+            written: VecDeque::new(),
+            told_forbidden: false,
+        };
+        tokio::spawn(writer.run(orders));
+        Self {
+            queue,
+            lost: Arc::default(),
+        }
+    }
+
+    /// Has the event written soon, and never waits for that.
+    pub fn publish(&self, event: Event) {
+        if self.queue.try_send(Order::Write(event)).is_err() {
+            let lost = self.lost.fetch_add(1, Ordering::Relaxed) + 1;
+            warn!(lost, "Lost an event: too many wait to be written");
+        }
+    }
+
+    /// Waits until what was published is written, at most as long as `most`: before the process ends.
+    pub async fn flush(&self, most: Duration) {
+        let (done, written) = oneshot::channel();
+        let flush = async {
+            if self.queue.send(Order::Done(done)).await.is_ok() {
+                let _ = written.await;
+            }
+        };
+        let _ = timeout(most, flush).await;
+    }
+}
+
+struct Writer {
+    kube: Kube,
+    /// The pod that reports.
+    instance: String,
+    subjects: Vec<OwnerRef>,
+    /// The last ones, newest last.
+    written: VecDeque<Written>,
+    told_forbidden: bool,
+}
+
+/// An event that stands in the API server.
+struct Written {
+    subject: String,
     event: Event,
     name: String,
     count: i32,
 }
 
-struct Writer {
-    kube: Kube,
-    about: Vec<ObjectReference>,
-    last: Vec<Option<Last>>,
-    pod: PodRef,
-    forbidden: bool,
-}
-
-impl Recorder {
-    /// A recorder of events about `pod` and its owner.
-    #[must_use]
-    pub fn new(kube: &Kube, pod: &PodRef, owner: Option<OwnerRef>) -> Self {
-        let (queue, mut events) = mpsc::channel::<Event>(QUEUE);
-        let mut about = vec![reference(kube, "v1", "Pod", &pod.name, &pod.uid)];
-        about.extend(owner.map(|owner| {
-            reference(
-                kube,
-                &owner.api_version,
-                &owner.kind,
-                &owner.name,
-                &owner.uid,
-            )
-        }));
-        let mut writer = Writer {
-            kube: kube.clone(),
-            last: about.iter().map(|_| None).collect(),
-            about,
-            pod: pod.clone(),
-            forbidden: false,
-        };
-        tokio::spawn(async move {
-            while let Some(event) = events.recv().await {
-                writer.write(&event).await;
-            }
-        });
-        Self { queue }
-    }
-
-    /// Tells `event`.
-    pub fn publish(&self, event: Event) {
-        if let Err(error) = self.queue.try_send(event) {
-            debug!(%error, "Event is not told");
-        }
-    }
-}
-
-fn reference(kube: &Kube, version: &str, kind: &str, name: &str, uid: &str) -> ObjectReference {
-    ObjectReference {
-        api_version: Some(version.to_owned()),
-        kind: Some(kind.to_owned()),
-        name: Some(name.to_owned()),
-        namespace: Some(kube.namespace().to_owned()),
-        uid: Some(uid.to_owned()),
-        ..ObjectReference::default()
-    }
-}
-
 impl Writer {
-    async fn write(&mut self, event: &Event) {
-        for place in 0..self.about.len() {
-            let written = match &mut self.last[place] {
-                Some(last) if last.event == *event => {
-                    last.count += 1;
-                    let (name, count) = (last.name.clone(), last.count);
-                    self.count_up(&name, count).await
+    async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+        while let Some(order) = orders.recv().await {
+            match order {
+                Order::Write(mut event) => {
+                    event.message = cut(&event.message, MESSAGE).to_owned();
+                    for subject in self.subjects.clone() {
+                        self.write(&subject, &event).await;
+                    }
                 }
-                _ => self.create(place, event).await,
-            };
-            if let Err(error) = written {
-                self.failed(&error);
+                Order::Done(done) => {
+                    let _ = done.send(());
+                }
             }
         }
     }
 
-    fn failed(&mut self, error: &KubeError) {
-        let text = one_line(error, 300);
-        if error.is_forbidden() && !std::mem::replace(&mut self.forbidden, true) {
-            warn!(error = text, "Events cannot be told");
-        } else {
-            debug!(error = text, "Event could not be told");
+    async fn write(&mut self, subject: &OwnerRef, event: &Event) {
+        let start = Instant::now();
+        let mut pause = Duration::from_millis(200);
+        loop {
+            match self.try_write(subject, event).await {
+                Ok(()) => return,
+                Err(KubeError::Forbidden { .. }) if self.told_forbidden => return,
+                Err(error @ KubeError::Forbidden { .. }) => {
+                    self.told_forbidden = true;
+                    warn!(%error, "Cannot write events; this is said only once");
+                    return;
+                }
+                Err(error) if error.is_retryable() && start.elapsed() < PATIENCE => {
+                    debug!(%error, "Cannot write an event now");
+                    sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(5));
+                }
+                Err(error) => {
+                    warn!(%error, reason = event.reason, "Lost an event");
+                    return;
+                }
+            }
         }
     }
 
-    async fn create(&mut self, place: usize, event: &Event) -> Result<(), KubeError> {
-        let about = self.about[place].clone();
-        let now = Time(jiff::Timestamp::now());
-        let nanos = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_nanos());
-        let name = format!("{}.{nanos:x}", about.name.as_deref().unwrap_or_default());
-        let object = CoreEvent {
-            metadata: ObjectMeta {
-                name: Some(name.clone()),
-                namespace: Some(self.kube.namespace().to_owned()),
-                ..ObjectMeta::default()
-            },
-            involved_object: about,
-            type_: Some(if event.warning { "Warning" } else { "Normal" }.to_owned()),
-            reason: Some(event.reason.to_owned()),
-            message: Some(event.message.clone()),
-            first_timestamp: Some(now.clone()),
-            last_timestamp: Some(now),
-            count: Some(1),
-            source: Some(EventSource {
-                component: Some("drey".to_owned()),
-                host: self.pod.node.clone(),
-            }),
-            reporting_component: Some("drey.io/drey".to_owned()),
-            reporting_instance: Some(self.pod.name.clone()),
-            ..CoreEvent::default()
-        };
-        let api: Api<CoreEvent> = self.kube.api();
-        let params = PostParams {
-            field_manager: Some("drey".to_owned()),
-            ..PostParams::default()
-        };
-        limited(attempt("create", ""), api.create(&params, &object)).await?;
-        self.last[place] = Some(Last {
+    async fn try_write(&mut self, subject: &OwnerRef, event: &Event) -> Result<(), KubeError> {
+        let known = self
+            .written
+            .iter()
+            .position(|written| written.subject == subject.uid && written.event == *event);
+        if let Some(mut written) = known.and_then(|index| self.written.remove(index)) {
+            written.count += 1;
+            match self.count(&written).await {
+                Ok(()) => {
+                    self.remember(written);
+                    return Ok(());
+                }
+                // The API server forgets events after an hour.
+                Err(KubeError::NotFound { .. }) => {}
+                Err(error) => {
+                    written.count -= 1;
+                    self.remember(written);
+                    return Err(error);
+                }
+            }
+        }
+        let name = self.create(subject, event).await?;
+        self.remember(Written {
+            subject: subject.uid.clone(),
             event: event.clone(),
             name,
             count: 1,
@@ -196,13 +227,60 @@ impl Writer {
         Ok(())
     }
 
-    async fn count_up(&self, name: &str, count: i32) -> Result<(), KubeError> {
-        let patch = json!({"count": count, "lastTimestamp": Time(jiff::Timestamp::now())});
+    fn remember(&mut self, written: Written) {
+        self.written.push_back(written);
+        if self.written.len() > REMEMBERED {
+            self.written.pop_front();
+        }
+    }
+
+    async fn count(&self, written: &Written) -> Result<(), KubeError> {
         let api: Api<CoreEvent> = self.kube.api();
+        let patch = json!({ "count": written.count, "lastTimestamp": seconds(Timestamp::now()) });
         let params = PatchParams::default();
         let patch = Patch::Merge(&patch);
-        let patched = api.patch(name, &params, &patch);
-        limited(attempt("patch", name), patched).await.map(drop)
+        let patched = api.patch(&written.name, &params, &patch);
+        limited(attempt("patch", &written.name), patched).await?;
+        Ok(())
+    }
+
+    async fn create(&self, subject: &OwnerRef, event: &Event) -> Result<String, KubeError> {
+        let now = Timestamp::now();
+        // As client-go names them; the subject's name is cut so that this one is not too long.
+        let name = format!("{}.{:x}", cut(&subject.name, 200), now.as_nanosecond());
+        let kind = match event.kind {
+            EventKind::Normal => "Normal",
+            EventKind::Warning => "Warning",
+        };
+        let event: CoreEvent = serde_json::from_value(json!({
+            "metadata": { "name": name, "namespace": self.kube.namespace() },
+            "involvedObject": {
+                "apiVersion": subject.api_version,
+                "kind": subject.kind,
+                "name": subject.name,
+                "uid": subject.uid,
+                "namespace": self.kube.namespace(),
+            },
+            "type": kind,
+            "reason": event.reason,
+            "message": event.message,
+            "action": event.action,
+            "count": 1,
+            "firstTimestamp": seconds(now),
+            "lastTimestamp": seconds(now),
+            "source": { "component": "drey" },
+            "reportingComponent": "drey",
+            "reportingInstance": self.instance,
+        }))
+        .expect("an Event");
+        let api: Api<CoreEvent> = self.kube.api();
+        let params = PostParams::default();
+        let created = limited(attempt("create", &name), api.create(&params, &event)).await;
+        match created {
+            // Written, but the answer was lost.
+            Ok(_) | Err(KubeError::Conflict { .. }) => Ok(name),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -213,4 +291,18 @@ fn attempt<'a>(verb: &'static str, name: &'a str) -> Attempt<'a> {
         group: "",
         name,
     }
+}
+
+/// A `Time` of Kubernetes has whole seconds.
+fn seconds(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// At most `most` bytes of `text`, whole characters.
+fn cut(text: &str, most: usize) -> &str {
+    let mut end = most.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
