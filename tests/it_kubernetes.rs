@@ -1,0 +1,22 @@
+//! The Kubernetes adapters against a real etcd and kube-apiserver, with the rights of the README's Role and no others.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+#![allow(unreachable_pub, missing_docs, reason = "modules of a test binary")]
+
+#[path = "support/api_server.rs"]
+mod api_server;
+#[path = "kubernetes/world.rs"]
+mod world;
+
+#[path = "kubernetes/events.rs"]
+mod events;
+#[path = "kubernetes/map.rs"]
+mod map;
+#[path = "kubernetes/outage.rs"]
+mod outage;
+#[path = "kubernetes/owners.rs"]
+mod owners;
