@@ -1,5 +1,7 @@
 //! The TaskManager's launcher around the real `decide_hold`.
 
+use std::time::Duration;
+
 use drey::domain::hold::{HoldAction, HoldView, MapSight, decide_hold};
 use drey::domain::lock::{Lock, PodState};
 
@@ -78,6 +80,7 @@ fn decide(world: &World, hold: &Hold, bug: Option<Bug>) -> HoldAction {
         now: at(world.now),
         told_at: at(hold.told_at),
         deadline: at(hold.told_at + GRACE),
+        blind_for: Duration::from_secs(5),
         map: if world.api_away {
             MapSight::Unreachable {
                 since: at(hold.told_at),
