@@ -90,6 +90,7 @@ fn deployment(image: &str, replicas: i32) -> Value {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one Deployment through its life")]
 fn a_deployment_tells_scale_template_and_end() {
     run(async {
         let world = World::new("deployment").await;
@@ -227,7 +228,7 @@ fn a_pod_that_is_told_to_go_has_its_deadline() {
         let pod = world.pod(labels, None).await;
         assert_eq!(
             native_task_managers(&world.kube, "orders").await.unwrap(),
-            [pod.clone()]
+            std::slice::from_ref(&pod)
         );
         assert_eq!(
             native_task_managers(&world.kube, "other").await.unwrap(),
