@@ -78,6 +78,7 @@ impl ApiServer {
         certificate(&ca, &dir, "admin", "admin", &["system:masters"]);
         let signer = KeyPair::generate().unwrap();
         fs::write(dir.join("sa.key"), signer.serialize_pem()).unwrap();
+        fs::write(dir.join("sa.pub"), signer.public_key_pem()).unwrap();
         let (client, peer) = (free_port(), free_port());
         let etcd = format!("http://127.0.0.1:{client}");
         let peer = format!("http://127.0.0.1:{peer}");
@@ -121,7 +122,7 @@ impl ApiServer {
             format!("--tls-private-key-file={}", pki("apiserver.key")),
             format!("--client-ca-file={}", pki("ca.crt")),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-            format!("--service-account-key-file={}", pki("sa.key")),
+            format!("--service-account-key-file={}", pki("sa.pub")),
             format!("--service-account-signing-key-file={}", pki("sa.key")),
             "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
             "--authorization-mode=RBAC".to_owned(),
@@ -134,7 +135,8 @@ impl ApiServer {
         let admin = self.admin().await;
         let deadline = Instant::now() + START;
         while ready(&admin).await.is_none() {
-            if Instant::now() > deadline {
+            let failed = fs::read_to_string(&log).unwrap().contains("command failed");
+            if failed || Instant::now() > deadline {
                 let mut text = String::new();
                 let read = fs::File::open(&log).unwrap().read_to_string(&mut text);
                 panic!("no API server ({read:?}): {text}");
