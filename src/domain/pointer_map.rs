@@ -229,6 +229,10 @@ fn understand<T: DeserializeOwned>(keys: &Keys, key: &str) -> Sight<T> {
     }
     match keys.text.get(key) {
         None => Sight::None,
+        // A list would be taken for the fields in their order, an empty one for a lock that nobody holds.
+        Some(text) if !text.trim_start().starts_with('{') => {
+            Sight::Damaged(format!("{key} is no JSON object"))
+        }
         Some(text) => match serde_json::from_str(text) {
             Ok(value) => Sight::Good(value),
             Err(error) => Sight::Damaged(format!("{key} is not what Drey wrote: {error}")),

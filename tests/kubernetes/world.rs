@@ -103,7 +103,12 @@ pub fn run(test: impl Future<Output = ()> + Send + 'static) {
     let task = handle.spawn(test);
     handle.spawn(async move { done.send(task.await).unwrap() });
     if let Err(error) = ended.recv().unwrap() {
-        std::panic::resume_unwind(error.into_panic());
+        // Printed once more: the thread of the runtime prints into the output of another test.
+        let panic = error.into_panic();
+        match panic.downcast::<String>() {
+            Ok(text) => panic!("{text}"),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
     }
 }
 
