@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: help demo test test-matrix bench build clean
+.PHONY: help demo test test-k8s test-matrix bench build clean
 
 # Where rustup puts cargo, should it be installed just now.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -17,6 +17,8 @@ help:
 	@cat <<'END'
 	make demo         a Flink job survives a SIGTERM and a kill -9 before your eyes, in about two minutes
 	make test         format, lints, documentation, and all tests; against real Flink 1.20 and 2.3
+	make test-k8s     the tests in pods of a real Kubernetes node; with SCENARIO=name only those whose name has it, and
+	                  node and namespace stay for a look: tests/cluster/node.sh exec target/k8s kubectl get pods -A
 	make test-matrix  the tests against the older versions of Flink
 	make bench        what Drey costs, in time and memory
 	make build        the static binary, for release
@@ -37,10 +39,19 @@ test:
 	set -x
 	cargo fmt --check
 	cargo clippy --locked --all-targets --all-features -- -D warnings
+	cargo clippy --locked --test k8s --all-features -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
 	cargo test --locked --features kill-points
 	{ set +x; } 2>/dev/null
+	$(MAKE) --no-print-directory test-k8s
 	echo "Left out: the tests against Flink $$FLINK_MATRIX, which are in make test-matrix; the figures of make bench."
+
+# One node for all scenarios, two of which run at a time. Without SCENARIO it ends with the tests, however they end.
+test-k8s:
+	@tests/setup.sh tools cluster >/dev/null
+	if [[ -z "$(SCENARIO)" ]]; then trap 'tests/cluster/node.sh down target/k8s' EXIT; else export DREY_TEST_KEEP=1; fi
+	set -x
+	cargo test --locked --features kill-points --test k8s -- $(SCENARIO)
 
 test-matrix:
 	@$(VERSIONS)
@@ -62,4 +73,5 @@ build:
 	ls -l "$$drey"
 
 clean:
+	[[ ! -e target/k8s ]] || tests/cluster/node.sh down target/k8s
 	cargo clean

@@ -8,7 +8,6 @@ mod manifests;
 mod namespace;
 mod node;
 mod rest;
-#[path = "../it/support/wait.rs"]
 mod wait;
 
 pub use installation::Version;

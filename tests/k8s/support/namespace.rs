@@ -97,6 +97,14 @@ impl Namespace {
             }),
         ]);
         self.apply(&manifests::load("rbac.yaml"));
+        // The scheduler tries a pod again only after some seconds when its claim was not bound at first.
+        let bound = "--for=jsonpath={.status.phase}=Bound";
+        self.kubectl(&[
+            "wait",
+            bound,
+            "persistentvolumeclaim/flink-state",
+            "--timeout=60s",
+        ]);
     }
 
     /// The directory on this machine that pods have at `/state`.
