@@ -299,6 +299,7 @@ fn every_planted_bug_is_found() {
         (Bug::BreaksWithoutSilence, MOVES, promises::ALIVE),
         (Bug::HandsOverForEver, ROLLOUT, promises::PROGRESS),
         (Bug::SeesNobodyGo, MOVES, promises::PROGRESS),
+        (Bug::IgnoresWaiters, ROLLOUT, promises::ROLLS_OUT),
         (Bug::TaskManagerRuns, HOLD, promises::HELD),
         (Bug::TaskManagerLingers, HOLD, promises::LINGERS),
     ];

@@ -195,7 +195,7 @@ impl Lock {
 /// The next step of a pod that wants to start its JobManager.
 ///
 /// `Held` is worth as much as the read it rests on: the start itself is to be stored in the same object, with the version
-/// of that read as its precondition.
+/// of that read as its precondition. A pod that was told to go does not ask any more: it leaves ([`leave`]).
 #[must_use]
 pub fn acquire(policy: &LockPolicy, view: &LockView<'_>) -> LockStep {
     if view.lock.holds(&view.me.uid) {
@@ -311,10 +311,10 @@ fn handed_over(view: &LockView<'_>) -> bool {
     view.handed_over || noted.is_some_and(|waiter| waiter.handed_over)
 }
 
-/// With high availability the pods of the holders' template share the lock, unless they are about to hand the job over.
+/// With high availability the pods of the holders' template share the lock, unless they are about to hand the job over:
+/// then one that has done so already must not come back.
 fn joins(policy: &LockPolicy, view: &LockView<'_>, living: &[&Holder]) -> bool {
     view.high_availability
-        && !handed_over(view)
         && living
             .iter()
             .all(|holder| holder.pod.template == view.me.template)

@@ -28,6 +28,8 @@ pub(crate) enum Bug {
     HandsOverForEver,
     /// What has ended or is deleted passes for something that nobody can look at.
     SeesNobodyGo,
+    /// A holder does not look for pods that wait.
+    IgnoresWaiters,
     /// The TaskManager passes SIGTERM on at once.
     TaskManagerRuns,
     /// The TaskManager stays for whoever holds the lock.

@@ -260,7 +260,8 @@ fn supervise(world: &mut World, pod: usize, jvm: &Jvm, bug: Option<Bug>) {
             let next = with_view(world, pod, bug, |policy, view| {
                 successor(policy, view).map(|waiter| waiter.pod.template.clone())
             });
-            let next = next.filter(|_| world.reaches(pod));
+            let looks = bug != Some(Bug::IgnoresWaiters);
+            let next = next.filter(|_| looks && world.reaches(pod));
             if told || next.is_some() {
                 let other = next != Some(world.pods[pod].template.to_string());
                 world.require(told || other, promises::SAME);

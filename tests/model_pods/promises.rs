@@ -13,3 +13,4 @@ pub(crate) const HELD: &str =
     "1: a TaskManager does not leave a JobManager that is at its savepoint and has time";
 pub(crate) const LINGERS: &str = "7: a TaskManager does not stay into the next JobManager's life";
 pub(crate) const PROGRESS: &str = "7: when nothing more happens a pod that lives runs the job";
+pub(crate) const ROLLS_OUT: &str = "7: when nothing more happens no pod waits for one of another template, unless it has had its turn";

@@ -10,7 +10,8 @@ use stateright::{Expectation, Model, Property};
 use super::bugs::Bug;
 use super::events::{happen, snapshot};
 use super::world::{
-    Budget, Container, Content, GRACE, Jvm, Map, Pod, SILENT_FOR, Stop, TaskManager, World, at, uid,
+    Budget, Container, Content, GRACE, Jvm, Map, Pod, SILENT_FOR, Stop, TaskManager, World, at,
+    index, uid,
 };
 use super::{job, pod, promises, sights, task_manager};
 
@@ -132,6 +133,12 @@ impl Model for Search {
             promises::PROGRESS,
             |search: &Search, world: &World| {
                 world.broken.is_some() || !search.is_quiet(world) || is_well(world)
+            },
+        ));
+        properties.push(Property::always(
+            promises::ROLLS_OUT,
+            |search: &Search, world: &World| {
+                world.broken.is_some() || !is_passed_over(world) || !search.is_quiet(world)
             },
         ));
         properties.extend(sights::ALL.iter().map(|(name, seen)| Property {
@@ -310,7 +317,7 @@ fn is_well(world: &World) -> bool {
     runs || !could
         || world.api_away
         || world.map.lock.holders.iter().any(|holder| {
-            let pod = &world.pods[super::world::index(&holder.pod.uid)];
+            let pod = &world.pods[index(&holder.pod.uid)];
             let told = if world.left.rights {
                 pod.gone_by.is_some()
             } else {
@@ -319,4 +326,16 @@ fn is_well(world: &World) -> bool {
             let visible = world.left.rights && (!pod.object || pod.reported || pod.node_deleted);
             !visible && pod.silent_since.is_some() && (!told || world.left.break_after.is_none())
         })
+}
+
+/// A pod that has not run the job waits for one of another template, which can see it.
+fn is_passed_over(world: &World) -> bool {
+    let runs = world.pods.iter().position(|pod| pod.runs_job() && !pod.cut);
+    let Some(runs) = runs.filter(|_| world.left.rights && !world.api_away) else {
+        return false;
+    };
+    world.map.lock.waiters.iter().any(|waiter| {
+        let pod = &world.pods[index(&waiter.pod.uid)];
+        !waiter.handed_over && pod.stays() && pod.template != world.pods[runs].template
+    })
 }

@@ -437,6 +437,26 @@ fn with_high_availability_pods_of_one_template_share_the_lock() {
 }
 
 #[test]
+fn with_high_availability_all_pods_come_back_when_the_new_template_fails() {
+    let mut story = Story::held_by("t1-a");
+    story.high_availability = true;
+    story.takes("t1-b");
+    story.waits("t2-c", "");
+    story.hands_over("t1-a");
+    story.waits("t1-a", "was handed over");
+    story.hands_over("t1-b");
+    story.takes("t2-c");
+    story.waits("t1-a", "");
+    story.waits("t1-b", "");
+    assert_eq!(story.heir("t2-c").as_deref(), Some("t1-a"));
+    story.hands_over("t2-c");
+    story.takes("t1-a");
+    story.takes("t1-b");
+    story.waits("t2-c", "");
+    assert_eq!(story.successor("t1-a"), None);
+}
+
+#[test]
 fn a_pod_that_leaves_neither_holds_nor_waits() {
     let mut story = Story::held_by("t1-a");
     story.waits("t1-b", "");
