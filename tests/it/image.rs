@@ -80,6 +80,8 @@ impl Containers {
             .env("FLINK_HOME", &home)
             .env("FLINK_PROPERTIES", properties)
             .env("ENABLE_BUILT_IN_PLUGINS", self.plugin())
+            // Set by Flink in its own pods.
+            .env("_POD_NODE_ID", "node")
             .env("DREY_STATE_DIR", self.state(name))
             .env("DREY_SOCKET", cluster.path("state/drey.sock"))
             .env("DREY_ENTRYPOINT", entrypoint())
@@ -154,7 +156,13 @@ const PROPERTIES: &str = "test.both: several  words\n# a comment\ntest.own: $IT_
 fn properties_win_over_a_mounted_file_and_drey_over_both_and_a_restart_reads_the_mount_again() {
     let mut containers = Containers::new(Version::v1());
     let mut sidecar = containers.cluster.sidecar().go();
-    let mut task_manager = containers.launch("tm", "", &["taskmanager"]);
+    // As Flink itself starts it in native Kubernetes mode.
+    let native = [
+        "bash",
+        "-c",
+        "kubernetes-taskmanager.sh -Dtaskmanager.resource-id=tm",
+    ];
+    let mut task_manager = containers.launch("tm", "", &native);
     let mut launch = containers.job_manager(PROPERTIES);
     sidecar.wait_for_logs(&["Flink started", "Job is running"]);
     let own = containers.cluster.path("");
