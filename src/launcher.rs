@@ -277,6 +277,9 @@ impl Launcher {
         } else if running.adopted && interrupted {
             info!("What the last drey had begun is done: Flink is started again");
             Next::Again
+        } else if all(&[SettledOutcome::Recorded]) {
+            // The preStop hook has told before SIGTERM did, which is on its way.
+            Next::Exit(0)
         } else if restart {
             Next::Again
         } else if all(&[SettledOutcome::Failed]) {

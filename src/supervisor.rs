@@ -324,7 +324,7 @@ impl Supervisor {
             .collect();
         let settled = all?;
         if self.process == Process::Gone {
-            self.answer_pre_stops();
+            self.answer_pre_stops(&settled);
             if self.exited.is_some() {
                 self.jobs.clear();
                 self.flink_is_over().await;
@@ -352,8 +352,8 @@ impl Supervisor {
         if let Some(back) = self.order.take() {
             self.clean_up(&settled).await;
             let again = self.starts_again(&settled);
+            self.answer_pre_stops(&settled);
             let _ = back.send(Reply::Terminate { settled, again });
-            self.answer_pre_stops();
             self.let_all_go().await;
         }
         None
@@ -365,7 +365,7 @@ impl Supervisor {
             if let Some(back) = self.order.take() {
                 let (settled, again) = (Vec::new(), self.shutdown.is_none() && self.is_standby());
                 let _ = back.send(Reply::Terminate { settled, again });
-                self.answer_pre_stops();
+                self.answer_pre_stops(&[]);
             }
         } else if let Some(back) = self.exited.take() {
             self.jobs.clear();

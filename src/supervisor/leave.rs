@@ -11,7 +11,7 @@ use tracing::info;
 
 use super::pod::News;
 use super::{Shutdown, Supervisor};
-use crate::control::Reply;
+use crate::control::{Reply, Settled};
 use crate::domain::budget::{after, until};
 use crate::domain::cause::{Cause, CauseView, Known, Means, Setting, Verdict, judge, means};
 use crate::domain::supervise::Process;
@@ -80,6 +80,10 @@ impl Supervisor {
             let _ = back.send(Reply::Done);
         } else {
             self.pre_stops.push(back);
+            if self.pod.is_none() {
+                // Nothing else tells why it goes.
+                self.shut_down(self.settings.shutdown_timeout);
+            }
         }
     }
 
@@ -159,7 +163,7 @@ impl Supervisor {
         if cause == Cause::ContainerRestarts {
             let text = "Flink's container is restarted: the next start resumes from the newest restore point";
             self.tell(Event::normal("ContainerRestarts", text));
-            self.answer_pre_stops();
+            self.answer_pre_stops(&[]);
             return;
         }
         self.untold_deadline = true;
@@ -210,9 +214,10 @@ impl Supervisor {
     }
 
     /// Lets the preStop hooks go: SIGTERM comes next.
-    pub(super) fn answer_pre_stops(&mut self) {
+    pub(super) fn answer_pre_stops(&mut self, settled: &[Settled]) {
         for back in self.pre_stops.drain(..) {
-            let _ = back.send(Reply::Done);
+            let settled = settled.to_vec();
+            let _ = back.send(Reply::Settled { settled });
         }
     }
 

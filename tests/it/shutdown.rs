@@ -195,3 +195,25 @@ fn a_second_sigterm_ends_drey_and_flink_even_when_the_runtime_is_wedged() {
     assert_eq!(drey.exit_code(), 0);
     cluster.assert_exactly_once(500);
 }
+
+#[test]
+fn a_prestop_hook_blocks_until_the_savepoint_is_recorded_and_flink_is_not_started_again() {
+    let cluster = Cluster::new(Version::v2());
+    let _task_manager = cluster.task_manager();
+    let mut drey = cluster.start().flag("--restart").go();
+    drey.wait_for_log("Job is running");
+    cluster.rest().wait_running();
+    cluster.rest().wait_for_checkpoints(2);
+    let printed = cluster.drey_ok(&["prestop"]);
+    let newest = cluster.newest().expect("the savepoint is recorded");
+    assert_eq!(newest.kind, PointKind::Stop);
+    assert!(printed.contains(&newest.path), "{printed}");
+    // SIGTERM, which a kubelet sends next, would find nothing left to do.
+    assert_eq!(drey.exit_code(), 0, "{}", drey.log());
+    cluster.wait_gone();
+    assert_eq!(cluster.savepoints(), [cluster.newest_path()]);
+    cluster.assert_exactly_once(200);
+
+    let printed = cluster.drey_ok(&["prestop"]);
+    assert!(printed.starts_with("no supervisor listens"), "{printed}");
+}
