@@ -189,10 +189,18 @@ impl Supervisor {
 
     /// A later sign may leave less time: a second `kubectl delete` can only shorten it.
     fn shorten(&mut self) {
-        let Some(left) = self.time_left() else { return };
+        let (Some(left), Some(shutdown)) = (self.time_left(), &mut self.shutdown) else {
+            return;
+        };
         let deadline = after(Timestamp::now(), left);
-        if self.shutdown.is_some_and(|known| deadline < known.deadline) {
-            self.shut_down(left);
+        if deadline >= shutdown.deadline {
+            return;
+        }
+        shutdown.deadline = deadline;
+        for job in self.jobs.values_mut() {
+            if let Some(ask) = job.ask.as_mut().filter(|ask| ask.must_end) {
+                ask.deadline = ask.deadline.min(deadline);
+            }
         }
     }
 

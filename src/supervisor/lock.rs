@@ -256,7 +256,10 @@ impl Supervisor {
         let ports = self.ports();
         let Some(pod) = &mut self.pod else { return };
         pod.follow(watch, ports);
-        if pod.waits_for != why {
+        // What has just begun to be followed is about to be seen.
+        let unseen = PodState::Unknown { silent_since: None };
+        let blind = pod.states().values().any(|state| *state == unseen);
+        if pod.waits_for != why && !blind {
             info!(why, "Start waits for another pod");
             pod.tell(Event::normal(
                 "StartWaits",
