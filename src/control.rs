@@ -138,8 +138,8 @@ pub enum Reply {
     Terminate {
         /// What was reached for each job.
         settled: Vec<Settled>,
-        /// Ask for the next start afterwards, instead of ending.
-        again: bool,
+        /// What the launcher does then.
+        then: Then,
     },
     /// What was reached for each job after Flink ended.
     Settled {
@@ -176,6 +176,18 @@ impl Reply {
             code: 1,
         }
     }
+}
+
+/// What comes after Flink's end by order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Then {
+    /// The launcher ends, with an exit code that says what was reached.
+    End,
+    /// The launcher ends with Flink's own exit code: a pod of kind Job that was evicted would otherwise count as complete.
+    EndAsFlink,
+    /// The launcher asks for the next start.
+    Again,
 }
 
 /// How Flink is to be started.

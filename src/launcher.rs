@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
 use crate::config::{Restart, Settings};
-use crate::control::{self, Call, Prepare, Reply, Settled, SettledOutcome, StartOrder};
+use crate::control::{self, Call, Prepare, Reply, Settled, SettledOutcome, StartOrder, Then};
 use crate::domain::budget::Backoff;
 use crate::domain::pointer::{RunId, TriggerReason};
 use crate::process::{Exit, Flink};
@@ -191,7 +191,7 @@ impl Launcher {
     /// Watches a Flink to its end.
     async fn supervise(&mut self, running: Running) -> Next {
         let mut ordered: Option<Vec<Settled>> = None;
-        let mut again = false;
+        let mut then = Then::End;
         let mut kill_at: Option<Instant> = None;
         let exit = loop {
             let deadline = self.deadline;
@@ -203,9 +203,9 @@ impl Launcher {
                     info!(signal, "Asked to end: Flink is held until its jobs have their savepoints");
                     self.deadline = Some(Instant::now() + self.settings.shutdown_timeout);
                 }
-                (settled, then) = orders, if ordered.is_none() => {
+                (settled, next) = orders, if ordered.is_none() => {
                     ordered = Some(settled);
-                    again = then;
+                    then = next;
                     running.flink.terminate();
                     kill_at = Some(kill_time(deadline));
                 }
@@ -226,8 +226,10 @@ impl Launcher {
         handover::forget(&self.settings.state_dir);
         let told = ordered.is_some() && !self.out_of_time;
         let settled = self.after_exit(exit, ordered).await;
-        if again && self.deadline.is_none() {
-            return Next::Again;
+        match then {
+            Then::Again if self.deadline.is_none() => return Next::Again,
+            Then::EndAsFlink => return Next::Exit(exit.code().unwrap_or(1)),
+            Then::Again | Then::End => {}
         }
         self.next(&running, exit, &settled, told)
     }
@@ -300,7 +302,7 @@ async fn orders(
     socket: &Path,
     running: &Running,
     deadline: Option<Instant>,
-) -> (Vec<Settled>, bool) {
+) -> (Vec<Settled>, Then) {
     let started = Call::Started {
         flink: running.prepare.clone(),
         run: running.run.clone(),
@@ -326,7 +328,7 @@ async fn orders(
             }
         }
         match control::call(socket, &Call::Order).await {
-            Ok(Reply::Terminate { settled, again }) => return (settled, again),
+            Ok(Reply::Terminate { settled, then }) => return (settled, then),
             Ok(other) => warn!(answer = ?other, "Unexpected answer of the supervisor"),
             Err(error) => went_away(&error),
         }

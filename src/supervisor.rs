@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot, watch as channel};
 use tracing::{error, info, warn};
 
 use crate::config::Settings;
-use crate::control::{Call, Incoming, JobReport, Reply, Settled, SettledOutcome, Status};
+use crate::control::{Call, Incoming, JobReport, Reply, Settled, SettledOutcome, Status, Then};
 use crate::domain::budget::{Backoff, after, until};
 use crate::domain::job::{JobStatus, JobView};
 use crate::domain::lock::Lock;
@@ -351,9 +351,9 @@ impl Supervisor {
         }
         if let Some(back) = self.order.take() {
             self.clean_up(&settled).await;
-            let again = self.starts_again(&settled);
+            let then = self.after_end(&settled);
             self.answer_pre_stops(&settled);
-            let _ = back.send(Reply::Terminate { settled, again });
+            let _ = back.send(Reply::Terminate { settled, then });
             self.let_all_go().await;
         }
         None
@@ -363,8 +363,10 @@ impl Supervisor {
     async fn let_flink_end(&mut self) {
         if self.process == Process::Running {
             if let Some(back) = self.order.take() {
-                let (settled, again) = (Vec::new(), self.shutdown.is_none() && self.is_standby());
-                let _ = back.send(Reply::Terminate { settled, again });
+                let again = self.shutdown.is_none() && self.is_outdated_standby();
+                let then = if again { Then::Again } else { Then::EndAsFlink };
+                let settled = Vec::new();
+                let _ = back.send(Reply::Terminate { settled, then });
                 self.answer_pre_stops(&[]);
             }
         } else if let Some(back) = self.exited.take() {
@@ -381,13 +383,17 @@ impl Supervisor {
         self.container_restarts() || self.leadership.free || self.is_outdated_standby()
     }
 
-    /// Flink is started anew after this end: the job was handed over and may come back, or a finished one is waited
+    /// In a pod that stays, Flink is started anew: the job was handed over and may come back, or a finished one is waited
     /// beside, since a container that ends is started again by the kubelet.
-    fn starts_again(&self, settled: &[Settled]) -> bool {
-        let Some(pod) = self.pod.as_ref().filter(|_| self.shutdown.is_none()) else {
-            return false;
+    fn after_end(&self, settled: &[Settled]) -> Then {
+        let Some(pod) = &self.pod else {
+            return Then::End;
         };
-        pod.handed_over || (pod.is_restarted() && all_finished(settled))
+        if self.shutdown.is_some() {
+            return Then::EndAsFlink;
+        }
+        let stays = pod.handed_over || (pod.is_restarted() && all_finished(settled));
+        if stays { Then::Again } else { Then::End }
     }
 
     /// Flink has ended and everything about it is recorded.

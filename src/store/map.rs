@@ -84,7 +84,7 @@ impl MapStore {
         self.document
             .savepoint_path
             .clone_from(&pointer.savepoint_path);
-        self.keep();
+        self.keep(&self.document.lock);
     }
 
     /// What a watch has shown. Older than what is known here it cannot be told from newer: it only counts as news, the next
@@ -174,7 +174,13 @@ impl MapStore {
             next.savepoint_path.clone_from(&pointer.savepoint_path);
             next.pointer = Sight::Good(pointer.clone());
         }
+        let gives_up = self.document.lock.holders.len() > lock.holders.len();
         next.lock = lock;
+        if gives_up {
+            // Noted before it is written: a container that is restarted right after the write, with the API server away,
+            // would otherwise go on as the holder that it is not any more.
+            self.keep(&next.lock);
+        }
         kill_point("before-pointer-write");
         let version: Version = match timeout(PATIENCE, self.map.save(&next)).await {
             Ok(Ok(version)) => version,
@@ -189,17 +195,17 @@ impl MapStore {
         self.document = next;
         self.known = true;
         self.behind = false;
-        self.keep();
+        self.keep(&self.document.lock);
         Ok(())
     }
 
     /// For the next container of this pod. Not synced: with the pod the file is gone as well.
-    fn keep(&self) {
+    fn keep(&self, lock: &Lock) {
         let Sight::Good(pointer) = &self.document.pointer else {
             return;
         };
         let new = self.copy.with_extension("new");
-        let written = serde_json::to_string(&(pointer, &self.document.lock))
+        let written = serde_json::to_string(&(pointer, lock))
             .map_err(std::io::Error::from)
             .and_then(|text| fs::write(&new, text))
             .and_then(|()| fs::rename(&new, &self.copy));
