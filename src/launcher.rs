@@ -34,6 +34,9 @@ pub use task_manager::TaskManager;
 /// A JobManager ends within 5 s of SIGTERM whatever happens (`JvmShutdownSafeguard`); after this it is killed.
 const KILL_AFTER: Duration = Duration::from_secs(10);
 
+/// A preStop hook that was answered returns within this time.
+const HOOK_RETURNS: Duration = Duration::from_secs(2);
+
 /// What Flink's JobManager exits with when its application has failed (`ApplicationStatus.FAILED`, 1443 modulo 256).
 const FAILED: i32 = 163;
 
@@ -228,10 +231,21 @@ impl Launcher {
         let settled = self.after_exit(exit, ordered).await;
         match then {
             Then::Again if self.deadline.is_none() => return Next::Again,
-            Then::EndAsFlink => return Next::Exit(exit.code().unwrap_or(1)),
+            Then::EndAsFlink => {
+                self.outlive_hook().await;
+                return Next::Exit(exit.code().unwrap_or(1));
+            }
             Then::Again | Then::End => {}
         }
         self.next(&running, exit, &settled, told)
+    }
+
+    /// With its first process a container takes a preStop hook along that is about to return, which the kubelet would
+    /// report as a failure. SIGTERM tells that it has returned.
+    async fn outlive_hook(&mut self) {
+        if self.deadline.is_none() {
+            let _ = tokio::time::timeout(HOOK_RETURNS, self.signals.recv()).await;
+        }
     }
 
     /// Tells the supervisor that Flink has ended; what was reached for each job.
