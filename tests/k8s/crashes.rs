@@ -3,16 +3,16 @@
 
 use serde_json::json;
 
-use crate::support::{Job, Mode, Version, flink_container, pod_spec, status};
+use crate::support::{Job, Mode, Version, flink_container, pod_spec, status, wait_until};
 
 #[test]
 fn a_jobmanager_out_of_memory_resumes_from_its_newest_checkpoint() {
     let job = Job::new("oom", Mode::Native, Version::v1());
     let before = job.start_and_work();
 
-    // The kernel is told whom to choose, then memory is used up.
-    let fill =
-        "for jvm in $(pgrep java); do echo 1000 >/proc/$jvm/oom_score_adj; done; tail /dev/zero";
+    // The kernel is told whom to choose, then many small processes use up the memory.
+    let fill = "for jvm in $(pgrep java); do echo 1000 >/proc/$jvm/oom_score_adj; done; \
+                for i in $(seq 30); do (head -c 60m /dev/zero | tail -c 60m | sleep 600) & done; wait";
     let container = format!("--container={}", job.container());
     job.namespace
         .try_kubectl(&["exec", &before.pod, &container, "--", "bash", "-c", fill]);
@@ -89,5 +89,9 @@ fn a_sidecar_killed_in_the_middle_of_a_savepoint_loses_nothing() {
 
     job.kubectl(&["delete", "pod", &before.pod, "--wait=false"]);
 
+    wait_until("the sidecar's end", || {
+        let pod = job.namespace.pod(&before.pod);
+        status(&pod, "drey")["state"]["terminated"]["exitCode"] == 137
+    });
     job.resumes(&before);
 }

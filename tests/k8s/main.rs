@@ -21,4 +21,5 @@ mod crashes;
 mod ends;
 mod moves;
 mod plain;
+mod rights;
 mod rollouts;

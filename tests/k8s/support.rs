@@ -13,4 +13,4 @@ mod wait;
 pub use installation::Version;
 pub use job::{JOB_MANAGER, Job, Mode, TASK_MANAGER, plain_path, status};
 pub use manifests::{flink_container, pod_spec};
-pub use wait::eventually;
+pub use wait::{eventually, wait_until};

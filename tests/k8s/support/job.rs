@@ -134,6 +134,7 @@ impl Job {
 
     /// Starts the job, or starts it again after it was deleted.
     pub fn start(&self) {
+        self.namespace.apply(&self.rights());
         match self.mode {
             Mode::Native => self.submit(),
             Mode::Standalone => self.namespace.apply(&self.standalone()),
@@ -146,6 +147,18 @@ impl Job {
         let run = self.wait_running();
         run.wait_for_checkpoints(2);
         run
+    }
+
+    /// The rights of `deploy/rbac.yaml`. With Drey, and where Flink itself needs none, those of Flink are left out, so that
+    /// each scenario shows what Drey needs.
+    fn rights(&self) -> Vec<Value> {
+        let mut rights = manifests::load("rbac.yaml");
+        if self.drey && self.mode == Mode::Standalone {
+            rights.retain(|object| {
+                object["kind"] == "ServiceAccount" || object["metadata"]["name"] != "flink"
+            });
+        }
+        rights
     }
 
     /// The manifests of standalone mode, as this test has them.

@@ -1,8 +1,8 @@
 //! A namespace of its own for each scenario, under Pod Security `restricted`, with a volume that outlives it.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::Write;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,12 +11,8 @@ use std::sync::{PoisonError, RwLockReadGuard, RwLockWriteGuard};
 use serde_json::{Value, json};
 
 use super::dump;
-use super::manifests;
 use super::node::Node;
 use super::wait::eventually;
-
-/// Flink's user in its image.
-const FLINK_USER: u32 = 9999;
 
 /// Removed with all its pods when dropped; after a failure what is in it is shown first. With `DREY_TEST_KEEP` it stays.
 #[derive(Debug)]
@@ -38,7 +34,7 @@ enum Turn {
 }
 
 impl Namespace {
-    /// A new namespace with the rights of `deploy/rbac.yaml` and a volume; `alone` for what is done to the node itself.
+    /// A new namespace with a volume; `alone` for what is done to the node itself.
     pub fn new(purpose: &str, alone: bool) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -72,7 +68,8 @@ impl Namespace {
     fn create(&self) {
         let volume = self.volume();
         fs::create_dir_all(&volume).unwrap();
-        chown(&volume, Some(FLINK_USER), Some(FLINK_USER)).unwrap();
+        // For pods of any user.
+        fs::set_permissions(&volume, Permissions::from_mode(0o777)).unwrap();
         self.apply(&[json!({
             "apiVersion": "v1", "kind": "Namespace",
             "metadata": {"name": self.name, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
@@ -96,7 +93,6 @@ impl Namespace {
                 },
             }),
         ]);
-        self.apply(&manifests::load("rbac.yaml"));
         // The scheduler tries a pod again only after some seconds when its claim was not bound at first.
         let bound = "--for=jsonpath={.status.phase}=Bound";
         self.kubectl(&[
