@@ -33,7 +33,8 @@ use serde_json::Value;
 
 use error::Problem;
 use file::Content;
-use sources::{CONFIG_KEY, Environment, Resolver, nearest, spec};
+pub(crate) use sources::nearest;
+use sources::{CONFIG_KEY, Environment, Resolver, spec};
 
 /// The settings, and where each of them came from.
 #[derive(Debug, Clone)]

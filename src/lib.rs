@@ -11,6 +11,7 @@ pub mod launcher;
 pub mod pointer_file;
 pub mod process;
 pub mod restore_points;
+pub mod session_jobs;
 pub mod storage;
 pub mod store;
 pub mod supervisor;

@@ -8,6 +8,8 @@ use url::Url;
 use super::error::Problem;
 use super::sources::Resolver;
 use super::table::Settings;
+use super::values::Mode;
+use crate::session_jobs::{self, SessionJobsError};
 
 /// Longest path of a Unix socket in bytes: `sun_path` has 108, the last of which is zero.
 const SOCKET_PATH: usize = 107;
@@ -18,6 +20,7 @@ pub(super) fn check(settings: &Settings, resolver: &mut Resolver) {
     tls(settings, resolver);
     pairs(resolver);
     endpoints(settings, resolver);
+    session(settings, resolver);
 }
 
 /// Notes what is wrong with `key`, where it was given.
@@ -142,5 +145,42 @@ fn endpoints(settings: &Settings, resolver: &mut Resolver) {
                 "make it `https:`, or set `storage-allow-http`",
             );
         }
+    }
+}
+
+/// The list of jobs, as a whole. Another mode has no use for it.
+fn session(settings: &Settings, resolver: &mut Resolver) {
+    let Some(path) = &settings.session_jobs else {
+        return;
+    };
+    let key = "session-jobs";
+    if settings.mode == Mode::Application {
+        wrong(
+            resolver,
+            key,
+            "is of no use in application mode",
+            "leave it out",
+        );
+    }
+    if let Some(why) = unreadable_file(path) {
+        wrong(resolver, key, why, "name a file that can be read");
+        return;
+    }
+    match session_jobs::load(path) {
+        Err(SessionJobsError::Flawed { path, flaws }) => {
+            for flaw in flaws {
+                let place = format!("{path}:{}", flaw.line);
+                resolver
+                    .errors
+                    .push(Problem::new(flaw.what, flaw.remedy).at(place));
+            }
+        }
+        Err(error) => wrong(
+            resolver,
+            key,
+            error.to_string(),
+            "name a file that can be read",
+        ),
+        Ok(_) => {}
     }
 }

@@ -209,7 +209,7 @@ fn is_service_link(name: &str) -> bool {
 }
 
 /// The known name that is meant by an unknown one, if one is near.
-pub(super) fn nearest(unknown: &str, known: impl Iterator<Item = String>) -> Option<String> {
+pub(crate) fn nearest(unknown: &str, known: impl Iterator<Item = String>) -> Option<String> {
     let plain = |name: &str| {
         let name = name.strip_prefix("DREY_").unwrap_or(name);
         name.to_ascii_lowercase().replace(['_', '-', '.'], "")

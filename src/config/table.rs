@@ -114,6 +114,10 @@ settings! {
         /// if not given.
         owner: Option<String> { "owner", "NAME" => parse::some_text }
     }
+    "Session cluster": {
+        /// YAML list of the jobs that Drey submits to a session cluster, each from its own restore point.
+        session_jobs: Option<PathBuf> { "session-jobs", "FILE" => parse::some_path }
+    }
     "Flink": {
         /// Flink's home directory. Found by the command if not given.
         flink_home: Option<PathBuf> { "flink-home", "DIR", fallback "FLINK_HOME" => parse::some_path }

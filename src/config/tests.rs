@@ -54,6 +54,7 @@ fn samples(spec: &Spec, dir: &Path) -> [String; 3] {
         match spec.key {
             "state-dir" | "flink-home" | "flink-conf-dir" => fs::create_dir_all(&path),
             "pointer" | "socket" => Ok(()),
+            "session-jobs" => fs::write(&path, "[]"),
             _ => fs::write(&path, "x"),
         }
         .expect("writable");
