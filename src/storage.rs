@@ -14,6 +14,7 @@ mod settings;
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -182,6 +183,38 @@ impl Storage {
     /// Storage cannot tell for one of them.
     pub async fn exists_all(&self, locations: &[Location]) -> Result<bool, StorageError> {
         Ok(self.missing(locations).await?.is_empty())
+    }
+
+    /// The size of a file or object in bytes.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`] besides the usual ones.
+    pub async fn size(&self, location: &Location) -> Result<u64, StorageError> {
+        let attempt = Attempt::new("look for", location);
+        match self.place(location, &attempt)? {
+            Place::Local(path) => self.blocking(&attempt, move || local::size(&path)).await,
+            Place::Remote(remote) => self.remote(&attempt, remote.size()).await,
+        }
+    }
+
+    /// Reads a part of a file or object, so that one of any size fits into little memory and each piece into the time
+    /// limit.
+    ///
+    /// # Errors
+    /// The part lies beyond its end, besides the usual ones.
+    pub async fn read_part(
+        &self,
+        location: &Location,
+        part: Range<u64>,
+    ) -> Result<Bytes, StorageError> {
+        let attempt = Attempt::new("read", location);
+        match self.place(location, &attempt)? {
+            Place::Local(path) => {
+                self.blocking(&attempt, move || local::read_part(&path, part))
+                    .await
+            }
+            Place::Remote(remote) => self.remote(&attempt, remote.read_part(part)).await,
+        }
     }
 
     /// Reads a small file, such as one that [`Storage::write_small`] has written.

@@ -12,6 +12,7 @@ mod lock;
 mod map;
 mod pod;
 mod requests;
+mod session;
 mod start;
 mod turn;
 mod watch;
@@ -43,6 +44,7 @@ use leave::Signs;
 use lock::Starting;
 use pod::Pod;
 use requests::Releasing;
+use session::Session;
 
 pub use asks::{choose, clear};
 pub use start::{NoStart, Planner, prepare, storage_for};
@@ -92,6 +94,8 @@ pub struct Supervisor {
     leadership: Leadership,
     /// In a pod: it goes, and those that wait have not been told by when.
     untold_deadline: bool,
+    /// In session mode: the jobs that are submitted.
+    session: Session,
     /// The pointer was read.
     loaded: bool,
     status: channel::Sender<Status>,
@@ -200,6 +204,7 @@ impl Supervisor {
             releasing: None,
             leadership: Leadership::default(),
             untold_deadline: false,
+            session: Session::default(),
             loaded: false,
             status,
         }
@@ -294,6 +299,7 @@ impl Supervisor {
         if self.is_loaded().await && !self.is_standby() {
             self.give_way().await;
             self.discover().await;
+            wake = wake.min(self.submit_jobs().await);
             let keys: Vec<String> = self.jobs.keys().cloned().collect();
             for key in keys {
                 wake = wake.min(self.turns(&key).await);
@@ -539,6 +545,7 @@ impl Supervisor {
 
     fn job_reports(&self) -> BTreeMap<String, JobReport> {
         let keys = self.pointer.jobs.keys().chain(self.jobs.keys());
+        let keys = keys.chain(self.session.keys());
         keys.map(|key| (key.clone(), self.job_report(key)))
             .collect()
     }
@@ -553,6 +560,7 @@ impl Supervisor {
             .into_iter()
             .collect();
         problems.extend(job.into_iter().flat_map(|job| job.watch.problems()));
+        problems.extend(self.session.problem(key));
         JobReport {
             job_id: view
                 .map(|view| view.id)

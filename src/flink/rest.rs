@@ -2,8 +2,10 @@
 //! fails with a reason of one line.
 mod error;
 mod exchange;
+mod jars;
 
 pub use error::RestError;
+pub use jars::{JarRun, JarUpload};
 
 use crate::domain::job::{JobId, JobView};
 use crate::domain::savepoint::{FailureClass, OperationStatus, SavepointRequest, TriggerId};
@@ -89,6 +91,15 @@ impl FlinkRest {
         Ok(Self {
             exchange: Exchange::new(settings)?,
         })
+    }
+
+    /// Another client of the same JobManager, with this limit for each call.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_timeout(&self, timeout: Duration) -> Result<Self, RestError> {
+        let exchange = self.exchange.with_timeout(timeout)?;
+        Ok(Self { exchange })
     }
 
     /// Flink's version.

@@ -3,6 +3,8 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -39,6 +41,21 @@ pub(super) fn read(path: &Path, limit: u64) -> io::Result<Content> {
     } else {
         Content::Bytes(Bytes::from(bytes))
     })
+}
+
+pub(super) fn size(path: &Path) -> io::Result<u64> {
+    let found = fs::metadata(path)?;
+    if found.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    Ok(found.len())
+}
+
+pub(super) fn read_part(path: &Path, part: Range<u64>) -> io::Result<Bytes> {
+    let length = usize::try_from(part.end.saturating_sub(part.start)).map_err(io::Error::other)?;
+    let mut bytes = vec![0; length];
+    File::open(path)?.read_exact_at(&mut bytes, part.start)?;
+    Ok(Bytes::from(bytes))
 }
 
 pub(super) fn exists(path: &Path) -> io::Result<bool> {

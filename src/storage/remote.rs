@@ -1,5 +1,6 @@
 //! Objects of one bucket. Directories do not exist there: a missing one is an empty listing.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -49,6 +50,14 @@ impl Remote {
         found.bytes().await.map(Content::Bytes)
     }
 
+    pub(super) async fn size(&self) -> Result<u64> {
+        Ok(self.store.head(&self.path("")?).await?.size)
+    }
+
+    pub(super) async fn read_part(&self, part: Range<u64>) -> Result<Bytes> {
+        self.store.get_range(&self.path("")?, part).await
+    }
+
     pub(super) async fn exists(&self) -> Result<bool> {
         match self.store.head(&self.path("")?).await {
             Ok(_) => Ok(true),
@@ -61,15 +70,15 @@ impl Remote {
     pub(super) async fn checkpoints(&self, newest: usize) -> Result<Vec<Entry>> {
         let names = self.directories("").await?;
         let dir_name = self.key.rsplit('/').next().unwrap_or_default();
-        let jobs = names.iter().filter(|name| layout::is_job_id(name));
-        let groups: Vec<Group> =
-            stream::iter(jobs)
-                .map(|job| async move {
-                    Ok::<_, Error>(layout::of_job(job, &self.directories(job).await?))
-                })
-                .buffered(CONCURRENCY)
-                .try_collect()
-                .await?;
+        let mut jobs = names.clone();
+        jobs.retain(|name| layout::is_job_id(name));
+        let groups: Vec<Group> = stream::iter(jobs)
+            .map(|job: String| async move {
+                Ok::<_, Error>(layout::of_job(&job, &self.directories(&job).await?))
+            })
+            .buffered(CONCURRENCY)
+            .try_collect()
+            .await?;
         let mut found = self
             .complete(layout::direct(dir_name, &names), newest)
             .await?;

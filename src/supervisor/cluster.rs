@@ -9,7 +9,7 @@ use super::{Job, Supervisor};
 use crate::config::{Mode, Settings};
 use crate::control::Prepare;
 use crate::domain::job::JobView;
-use crate::domain::pointer::{APPLICATION, RunId};
+use crate::domain::pointer::{APPLICATION, JobEntry, RunId};
 use crate::domain::supervise::Process;
 use crate::flink::rest::{Auth, FlinkRest, RestError, RestSettings};
 use crate::flink::tls::TlsSettings;
@@ -228,11 +228,15 @@ impl Supervisor {
         }
     }
 
-    /// In session mode a job's key is its name; a second one of the same name gets its id behind it.
+    /// In session mode a job's key is the one under which its run was stored, else its name; a second one of the same name
+    /// gets its id behind it.
     fn place_session_jobs(&mut self, views: Vec<JobView>) {
         let mut views = views;
-        // Of several jobs with one name the one that is still there comes first, then the youngest.
-        views.sort_by_key(|view| (view.status.is_globally_terminal(), -view.start_time));
+        // Of several jobs with one name the one that is still there comes first, then the known one, then the youngest.
+        views.sort_by_key(|view| {
+            let known = self.key_of(view).is_some();
+            (view.status.is_globally_terminal(), !known, -view.start_time)
+        });
         for view in views {
             let taken = |key: &str| {
                 self.jobs
@@ -240,22 +244,30 @@ impl Supervisor {
                     .and_then(|job: &Job| job.view.as_ref())
                     .is_some_and(|v| v.id != view.id)
             };
-            let key = if taken(&view.name) {
-                format!("{}@{}", view.name, view.id)
-            } else {
-                view.name.clone()
-            };
-            let run = self
-                .pointer
-                .jobs
-                .get(&key)
-                .and_then(|entry| entry.run.as_ref());
-            let known = run.is_some_and(|run| run.job_id == Some(view.id));
-            if view.status.is_globally_terminal() && !known {
+            let known = self.key_of(&view).filter(|key| !taken(key));
+            if view.status.is_globally_terminal() && known.is_none() {
                 continue;
             }
-            let job = self.jobs.entry(key).or_default();
+            let is_known = known.is_some();
+            let key = match known {
+                Some(key) => key,
+                None if taken(&view.name) => format!("{}@{}", view.name, view.id),
+                None => view.name.clone(),
+            };
+            let job = self.jobs.entry(key.clone()).or_default();
             job.view = Some(view);
+            // One that was submitted just before the shutdown; what was not known yet is asked when its run begins.
+            if is_known && job.ask.is_none() && job.settled.is_none() {
+                self.ask_shutdown(&key);
+            }
         }
+    }
+
+    /// The key under which the run of this very job was stored.
+    fn key_of(&self, view: &JobView) -> Option<String> {
+        let runs = |entry: &JobEntry| entry.run.as_ref().and_then(|run| run.job_id);
+        let mut jobs = self.pointer.jobs.iter();
+        let found = jobs.find(|(_, entry)| runs(entry) == Some(view.id));
+        found.map(|(key, _)| key.clone())
     }
 }

@@ -133,7 +133,8 @@ impl Planner<'_> {
         }
     }
 
-    async fn plan_once(&self, entry: &JobEntry) -> RestorePlan {
+    /// One attempt at it.
+    pub(super) async fn plan_once(&self, entry: &JobEntry) -> RestorePlan {
         let known: Vec<&str> = entry
             .history
             .iter()
@@ -453,7 +454,7 @@ pub async fn prepare(
 }
 
 /// A run that started from the same place and has recorded nothing since.
-fn unused(run: &Run, entry: &JobEntry, choice: Option<&Choice>) -> bool {
+pub(super) fn unused(run: &Run, entry: &JobEntry, choice: Option<&Choice>) -> bool {
     let parent = run.parent.as_ref().map(|parent| parent.path.as_str());
     parent == choice.map(|choice| choice.path.as_str())
         && entry.ended.is_none()
@@ -573,7 +574,7 @@ impl Supervisor {
     }
 
     /// Who starts: named by the user, what owns the pod, else this very process.
-    fn owner(&self) -> String {
+    pub(super) fn owner(&self) -> String {
         let of_pod = || self.pod.as_ref()?.owner_uid();
         let named = self.settings.owner.clone().or_else(of_pod);
         named.unwrap_or_else(|| self.instance.clone())

@@ -6,7 +6,7 @@ use tracing::{error, info, warn};
 
 use super::start::Completed;
 use super::{Supervisor, random};
-use crate::domain::job::{JobStatus, JobView};
+use crate::domain::job::{JobId, JobStatus, JobView};
 use crate::domain::pointer::{Parent, Run, RunId};
 use crate::domain::restore::{Restored, restore_mismatch};
 use crate::flink::rest::RestError;
@@ -281,6 +281,17 @@ impl Supervisor {
     }
 
     fn session_run(&self, view: &JobView, stats: &CheckpointStats) -> Run {
+        let parent = stats.latest.restored.as_ref().and_then(|restored| {
+            Some(Parent {
+                path: restored.external_path.clone()?,
+                checkpoint_id: Some(signed(restored.id)),
+            })
+        });
+        self.run_of(view.id, parent)
+    }
+
+    /// A run of the session cluster's job with the id `job`.
+    pub(super) fn run_of(&self, job: JobId, parent: Option<Parent>) -> Run {
         let cluster = self.cluster.as_ref();
         let configuration = cluster.map(|cluster| &cluster.configuration);
         let version = cluster.map(|cluster| cluster.version);
@@ -297,19 +308,14 @@ impl Supervisor {
         };
         let savepoints = option(&self.settings.savepoint_dir, true);
         Run {
-            job_id: Some(view.id),
-            parent: stats.latest.restored.as_ref().and_then(|restored| {
-                Some(Parent {
-                    path: restored.external_path.clone()?,
-                    checkpoint_id: Some(signed(restored.id)),
-                })
-            }),
+            job_id: Some(job),
+            parent,
             checkpoint_dir: option(&self.settings.checkpoint_dir, false)
-                .map(|base| format!("{base}/{}", view.id)),
+                .map(|base| format!("{base}/{job}")),
             savepoint_dir: savepoints
                 .map(|base| format!("{base}/{}/{id}", self.settings.cluster_id)),
             stored: Timestamp::now(),
-            owner: self.instance.clone(),
+            owner: self.owner(),
             flink_version: version
                 .map(|version| version.to_string())
                 .unwrap_or_default(),

@@ -30,6 +30,7 @@ mod matrix;
 mod rest;
 mod restore;
 mod session;
+mod session_jobs;
 mod shutdown;
 mod split;
 mod storage_s3;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Cluster, Process, Version, plain_path};
 
-const SESSION: &str = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint";
+pub const SESSION: &str = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint";
 
 fn start(cluster: &Cluster) -> Process {
     let words = cluster.java("jm.args", SESSION);
@@ -17,7 +17,7 @@ fn start(cluster: &Cluster) -> Process {
 }
 
 /// Uploads the example job; the name under which Flink runs it.
-fn upload(cluster: &Cluster) -> String {
+pub fn upload(cluster: &Cluster) -> String {
     let jar = cluster.installation.lib.with_file_name("usrlib");
     let jar = fs::read(jar.join("example-job.jar")).unwrap();
     let mut body = b"--x\r\nContent-Disposition: form-data; name=\"jarfile\"; filename=\"example-job.jar\"\r\n\
@@ -44,7 +44,7 @@ fn upload(cluster: &Cluster) -> String {
 }
 
 /// Submits the example job under `name`, from `savepoint` or from empty state.
-fn submit(cluster: &Cluster, jar: &str, name: &str, savepoint: Option<&str>) {
+pub fn submit(cluster: &Cluster, jar: &str, name: &str, savepoint: Option<&str>) {
     let out = cluster.path(name).display().to_string();
     let args = ["--name", name, "--out", &out, "--parallelism", "1"];
     let mut request = json!({
@@ -58,7 +58,7 @@ fn submit(cluster: &Cluster, jar: &str, name: &str, savepoint: Option<&str>) {
 }
 
 /// Waits until the job under `key` has completed two checkpoints more than `after`.
-fn settle(cluster: &Cluster, key: &str, after: i64) {
+pub fn settle(cluster: &Cluster, key: &str, after: i64) {
     cluster.wait_for_status(&format!("checkpoints of {key}"), |status| {
         let job = status.jobs.get(key);
         let completed = job.and_then(|job| job.completed_checkpoint);
@@ -66,7 +66,7 @@ fn settle(cluster: &Cluster, key: &str, after: i64) {
     });
 }
 
-fn entry(cluster: &Cluster, key: &str) -> JobEntry {
+pub fn entry(cluster: &Cluster, key: &str) -> JobEntry {
     let jobs = cluster.pointer().jobs;
     let known: Vec<&String> = jobs.keys().collect();
     jobs.get(key)
@@ -75,7 +75,7 @@ fn entry(cluster: &Cluster, key: &str) -> JobEntry {
 }
 
 /// The path of the stop-with-savepoint under `key`, which is there.
-fn stopped(cluster: &Cluster, key: &str) -> String {
+pub fn stopped(cluster: &Cluster, key: &str) -> String {
     let entry = entry(cluster, key);
     let newest = entry.newest().unwrap();
     assert_eq!(newest.kind, PointKind::Stop);

@@ -5,18 +5,32 @@ use super::{Auth, RestSettings};
 use crate::flink::tls;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use hyper::http::request;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use std::error::Error as StdError;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use url::Url;
+
+/// The body of a request.
+pub(super) type Body = UnsyncBoxBody<Bytes, Box<dyn StdError + Send + Sync>>;
+
+/// A body that is too long to be held in memory.
+pub(super) struct Long {
+    pub(super) content_type: String,
+    /// Its length, where it is known beforehand.
+    pub(super) length: Option<u64>,
+    pub(super) body: Body,
+}
 
 /// A method, a path below the URL's own, and a JSON body.
 #[derive(Clone)]
@@ -50,7 +64,7 @@ pub(super) struct Answer {
 
 /// A connection with the credentials that it uses.
 struct Connection {
-    sender: SendRequest<Full<Bytes>>,
+    sender: SendRequest<Body>,
     authorization: Option<HeaderValue>,
     reused: bool,
 }
@@ -118,22 +132,41 @@ impl Exchange {
             })
     }
 
+    /// Sends a call with a long body over a connection of its own, without a limit in time. It is never sent twice.
+    pub(super) async fn send_long(&self, call: &Call, long: Long) -> Result<Answer, RestError> {
+        let connection = self.dial(call).await?;
+        let mut head = self.head(call, connection.authorization.as_ref());
+        head = head.header(CONTENT_TYPE, long.content_type);
+        if let Some(length) = long.length {
+            head = head.header(CONTENT_LENGTH, length);
+        }
+        let request = head.body(long.body).map_err(|_| self.odd_path())?;
+        match self.send(connection, call, request).await? {
+            Outcome::Answered(answer) => Ok(answer),
+            Outcome::Stale => Err(closed_at_once(call)),
+        }
+    }
+
+    /// Another exchange with the same server, with this limit for each call.
+    pub(super) fn with_timeout(&self, timeout: Duration) -> Result<Self, RestError> {
+        Self::new(RestSettings {
+            timeout,
+            ..self.settings.clone()
+        })
+    }
+
     async fn call_untimed(&self, call: &Call) -> Result<Answer, RestError> {
         if let Some(connection) = self.take_idle()
-            && let Outcome::Answered(answer) = self.send(connection, call).await?
+            && let Outcome::Answered(answer) = self.send_call(connection, call).await?
             && !(is_unauthorized(answer.status) && self.settings.auth.is_some())
         {
             return Ok(answer);
         }
         // A new connection reads the credentials again: they may have been renewed.
         let connection = self.dial(call).await?;
-        match self.send(connection, call).await? {
+        match self.send_call(connection, call).await? {
             Outcome::Answered(answer) => Ok(answer),
-            Outcome::Stale => Err(unreachable(
-                call,
-                "the connection was closed at once".to_owned(),
-                None,
-            )),
+            Outcome::Stale => Err(closed_at_once(call)),
         }
     }
 
@@ -146,8 +179,17 @@ impl Exchange {
         idle.filter(|connection| !connection.sender.is_closed())
     }
 
-    async fn send(&self, mut connection: Connection, call: &Call) -> Result<Outcome, RestError> {
+    async fn send_call(&self, connection: Connection, call: &Call) -> Result<Outcome, RestError> {
         let request = self.request(call, connection.authorization.as_ref())?;
+        self.send(connection, call, request).await
+    }
+
+    async fn send(
+        &self,
+        mut connection: Connection,
+        call: &Call,
+        request: Request<Body>,
+    ) -> Result<Outcome, RestError> {
         let response = match connection.sender.try_send_request(request).await {
             Ok(response) => response,
             Err(mut failed) => {
@@ -185,27 +227,34 @@ impl Exchange {
         &self,
         call: &Call,
         authorization: Option<&HeaderValue>,
-    ) -> Result<Request<Full<Bytes>>, RestError> {
+    ) -> Result<Request<Body>, RestError> {
+        let mut head = self.head(call, authorization);
+        if !call.body.is_empty() {
+            head = head.header(CONTENT_TYPE, "application/json");
+        }
+        let body = Full::new(call.body.clone()).map_err(|never| match never {});
+        head.body(body.boxed_unsync()).map_err(|_| self.odd_path())
+    }
+
+    fn head(&self, call: &Call, authorization: Option<&HeaderValue>) -> request::Builder {
         let target = format!(
             "{}{}",
             self.settings.url.path().trim_end_matches('/'),
             call.path
         );
-        let mut request = Request::builder()
+        let head = Request::builder()
             .method(call.method.clone())
             .uri(target)
             .header(HOST, self.host_header.clone())
             .header(USER_AGENT, concat!("drey/", env!("CARGO_PKG_VERSION")));
-        if !call.body.is_empty() {
-            request = request.header(CONTENT_TYPE, "application/json");
+        match authorization {
+            Some(value) => head.header(AUTHORIZATION, value.clone()),
+            None => head,
         }
-        if let Some(value) = authorization {
-            request = request.header(AUTHORIZATION, value.clone());
-        }
-        let url = &self.settings.url;
-        request
-            .body(Full::new(call.body.clone()))
-            .map_err(|_| settings_error(url, "has a path that HTTP cannot carry"))
+    }
+
+    fn odd_path(&self) -> RestError {
+        settings_error(&self.settings.url, "has a path that HTTP cannot carry")
     }
 
     async fn dial(&self, call: &Call) -> Result<Connection, RestError> {
@@ -249,7 +298,7 @@ impl Exchange {
 }
 
 /// Speaks HTTP/1.1 on the stream. The task ends with the connection, or when its sender is dropped.
-async fn start<S>(call: &Call, stream: S) -> Result<SendRequest<Full<Bytes>>, RestError>
+async fn start<S>(call: &Call, stream: S) -> Result<SendRequest<Body>, RestError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -331,6 +380,10 @@ fn unreachable(
         what,
         source,
     }
+}
+
+fn closed_at_once(call: &Call) -> RestError {
+    unreachable(call, "the connection was closed at once".to_owned(), None)
 }
 
 fn io_failure(call: &Call, error: std::io::Error) -> RestError {

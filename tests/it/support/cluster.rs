@@ -333,6 +333,24 @@ impl Cluster {
         jobs.get(APPLICATION).cloned().unwrap_or_default()
     }
 
+    /// The pointer's entry under `key`, if there is one.
+    pub fn pointer_entry(&self, key: &str) -> Option<JobEntry> {
+        self.try_pointer()?.jobs.remove(key)
+    }
+
+    /// `kill -9` of every JVM that runs `class`.
+    pub fn kill_all(&self, class: &str) {
+        let all = || {
+            let mut all = processes::belonging_to(self.dir.path());
+            all.retain(|pid| processes::is_java(*pid, class));
+            all
+        };
+        for pid in all() {
+            processes::signal(pid, Signal::KILL);
+        }
+        wait_until("no such JVM left", || all().is_empty());
+    }
+
     /// The newest restore point in the pointer.
     pub fn newest(&self) -> Option<RestorePoint> {
         self.entry().newest().cloned()

@@ -1,0 +1,181 @@
+//! The jobs of a session cluster come back: what a JobManager without high availability has forgotten is submitted again,
+//! each job from its own restore point; of the others it is said what a person must do.
+//!
+//! Promises: each listed job is submitted once in a JobManager's life. Its run is stored with a job id of Drey's own
+//! before its jar is run, and Flink refuses a second job with the id of one that it knows, also of one that has ended: so a
+//! supervisor that is killed at any instruction goes on with the same submission. One job that cannot be submitted does
+//! not keep the others from it.
+
+mod ledger;
+mod steps;
+mod work;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::task::JoinHandle;
+
+use super::Supervisor;
+use crate::domain::budget::{Backoff, after};
+use crate::domain::job::JobId;
+use crate::domain::pointer::{JobEntry, RunId};
+use crate::domain::supervise::Process;
+use crate::session_jobs::SessionJob;
+use ledger::Ledger;
+use work::{NotSubmitted, Plan};
+
+/// The wait before a job is tried again.
+const AGAIN: Backoff = Backoff {
+    first: Duration::from_secs(1),
+    most: Duration::from_secs(60),
+};
+
+/// How often Flink may refuse a job in one JobManager's life.
+const REFUSALS: u32 = 5;
+
+/// How often it is looked whether work is done.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How long a main method may run.
+const MAIN_METHOD: Duration = Duration::from_secs(600);
+
+/// The jobs that are brought back in the present JobManager's life.
+#[derive(Debug, Default)]
+pub(super) struct Session {
+    /// The JobManager, by the run id that it was started with.
+    life: Option<RunId>,
+    ledger: Ledger,
+    /// Whether an earlier supervisor has begun with it.
+    resumed: bool,
+    listed: Vec<SessionJob>,
+    todo: BTreeMap<String, Todo>,
+    work: Option<(String, Work)>,
+}
+
+#[derive(Debug, Default)]
+struct Todo {
+    state: State,
+    attempts: u32,
+    not_before: Timestamp,
+    /// Its entry when it was planned last.
+    planned: JobEntry,
+    /// Its run was stored in this JobManager's life.
+    stored: bool,
+    problem: Option<String>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// To be planned.
+    #[default]
+    Waiting,
+    /// A person has to act: to be planned again when its entry has changed.
+    Told,
+    /// Flink has accepted it, and will show it.
+    Submitted,
+    /// It is there, or needs not be.
+    Done,
+}
+
+#[derive(Debug)]
+enum Work {
+    Plan(JoinHandle<Plan>),
+    Submit(JoinHandle<Result<JobId, NotSubmitted>>),
+}
+
+impl Work {
+    fn is_finished(&self) -> bool {
+        match self {
+            Self::Plan(task) => task.is_finished(),
+            Self::Submit(task) => task.is_finished(),
+        }
+    }
+}
+
+impl Session {
+    /// The jobs of which something is to be said.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &String> {
+        self.todo.keys()
+    }
+
+    /// What a person should know of the job under `key`.
+    pub(super) fn problem(&self, key: &str) -> Option<String> {
+        self.todo.get(key)?.problem.clone()
+    }
+
+    fn job(&self, key: &str) -> Option<&SessionJob> {
+        self.listed.iter().find(|job| job.name == key)
+    }
+
+    /// Whatever is under way is left: no job starts while others are stopped.
+    fn interrupt(&mut self) {
+        match self.work.take() {
+            Some((_, Work::Plan(task))) => task.abort(),
+            Some((_, Work::Submit(task))) => task.abort(),
+            None => {}
+        }
+    }
+
+    /// The next job to be looked at, those of the list first.
+    fn next(&self, now: Timestamp, jobs: &BTreeMap<String, JobEntry>) -> Option<String> {
+        let listed = self.listed.iter().map(|job| &job.name);
+        let mut keys = listed.chain(self.todo.keys());
+        let due = |key: &&String| {
+            self.todo.get(*key).is_some_and(|todo| match todo.state {
+                State::Waiting => todo.not_before <= now,
+                State::Told => todo.planned != jobs.get(*key).cloned().unwrap_or_default(),
+                State::Submitted | State::Done => false,
+            })
+        };
+        keys.find(due).cloned()
+    }
+
+    fn wake(&self, now: Timestamp) -> Timestamp {
+        if self.work.is_some() {
+            return after(now, LOOK);
+        }
+        let waiting = |todo: &&Todo| todo.state == State::Waiting;
+        let times = self.todo.values().filter(waiting);
+        let soonest = times.map(|todo| todo.not_before).min();
+        soonest.unwrap_or(Timestamp::MAX)
+    }
+}
+
+impl Supervisor {
+    /// One step towards having every job back; when to take the next one.
+    pub(super) async fn submit_jobs(&mut self) -> Timestamp {
+        let now = Timestamp::now();
+        let Some(life) = self.submits_to() else {
+            self.session.interrupt();
+            return Timestamp::MAX;
+        };
+        if self.session.life.as_ref() != Some(&life) {
+            self.begin_life(life);
+        }
+        self.note_seen();
+        let finished = |(_, work): &mut (String, Work)| work.is_finished();
+        if let Some((key, work)) = self.session.work.take_if(finished) {
+            match work {
+                Work::Plan(task) => self.planned(&key, task.await).await,
+                Work::Submit(task) => self.submitted(&key, task.await),
+            }
+        }
+        if self.session.work.is_none()
+            && let Some(key) = self.session.next(now, &self.pointer.jobs)
+        {
+            self.plan_job(&key);
+        }
+        self.session.wake(now)
+    }
+
+    /// The JobManager to which jobs may be submitted. With high availability they come back by themselves.
+    fn submits_to(&self) -> Option<RunId> {
+        let cluster = self.cluster.as_ref()?;
+        let handed_over = self.pod.as_ref().is_some_and(|pod| pod.handed_over);
+        let goes = self.shutdown.is_some() || self.container_restarts() || handed_over;
+        let runs = self.process == Process::Running && cluster.reachable;
+        let forgets = !cluster.application && !cluster.high_availability;
+        (runs && forgets && !goes).then(|| cluster.run.clone())
+    }
+}
