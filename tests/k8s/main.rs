@@ -19,6 +19,7 @@ mod support;
 mod baseline;
 mod crashes;
 mod ends;
+mod high_availability;
 mod moves;
 mod plain;
 mod rights;

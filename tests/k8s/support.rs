@@ -11,6 +11,7 @@ mod rest;
 mod wait;
 
 pub use installation::Version;
-pub use job::{JOB_MANAGER, Job, Mode, TASK_MANAGER, plain_path, status};
+pub use job::{JOB_MANAGER, Job, Mode, Run, TASK_MANAGER, plain_path, status};
 pub use manifests::{flink_container, pod_spec};
+pub use rest::Rest;
 pub use wait::{eventually, wait_until};

@@ -25,6 +25,8 @@ pub enum Mode {
     Native,
     /// Deployments, from `deploy/standalone`.
     Standalone,
+    /// Two JobManagers with Kubernetes HA, from `deploy/standalone-ha`.
+    HighAvailability,
 }
 
 /// What a test changes in the manifest of a Deployment or a pod template; its second argument is `jobmanager` or
@@ -128,7 +130,7 @@ impl Job {
     pub fn deployment(&self) -> &'static str {
         match self.mode {
             Mode::Native => "deployment/example",
-            Mode::Standalone => "deployment/example-jobmanager",
+            Mode::Standalone | Mode::HighAvailability => "deployment/example-jobmanager",
         }
     }
 
@@ -137,7 +139,7 @@ impl Job {
         self.namespace.apply(&self.rights());
         match self.mode {
             Mode::Native => self.submit(),
-            Mode::Standalone => self.namespace.apply(&self.standalone()),
+            Mode::Standalone | Mode::HighAvailability => self.namespace.apply(&self.standalone()),
         }
     }
 
@@ -163,7 +165,10 @@ impl Job {
 
     /// The manifests of standalone mode, as this test has them.
     pub fn standalone(&self) -> Vec<Value> {
-        let mut objects = manifests::load("standalone/flink.yaml");
+        let mut objects = match self.mode {
+            Mode::HighAvailability => manifests::kustomized(self.namespace.node, "standalone-ha"),
+            _ => manifests::load("standalone/flink.yaml"),
+        };
         for object in &mut objects {
             if let Some(text) = object["data"]["config.yaml"].as_str() {
                 object["data"]["config.yaml"] = json!(manifests::set_options(text, &self.options));
@@ -291,7 +296,7 @@ impl Job {
     pub fn container(&self) -> &'static str {
         match self.mode {
             Mode::Native => "flink-main-container",
-            Mode::Standalone => "jobmanager",
+            Mode::Standalone | Mode::HighAvailability => "jobmanager",
         }
     }
 

@@ -6,14 +6,25 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::installation::ROOT;
-use super::node::DREY_IMAGE;
+use super::node::{DREY_IMAGE, Node, output};
 
 /// The documents of a file in `deploy/`.
 pub fn load(file: &str) -> Vec<Value> {
     let text = fs::read_to_string(Path::new(ROOT).join("deploy").join(file)).unwrap();
+    parse(&text, file)
+}
+
+/// The documents of a directory of `deploy/` with a `kustomization.yaml`.
+pub fn kustomized(node: &Node, directory: &str) -> Vec<Value> {
+    let directory = Path::new(ROOT).join("deploy").join(directory);
+    let text = output(node.kubectl().arg("kustomize").arg(&directory));
+    parse(&text, &directory.display().to_string())
+}
+
+fn parse(text: &str, from: &str) -> Vec<Value> {
     text.split("\n---\n")
         .map(|document| {
-            serde_saphyr::from_str(document).unwrap_or_else(|error| panic!("{file}: {error}"))
+            serde_saphyr::from_str(document).unwrap_or_else(|error| panic!("{from}: {error}"))
         })
         .collect()
 }
