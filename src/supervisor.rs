@@ -345,6 +345,7 @@ impl Supervisor {
             .as_ref()
             .is_some_and(|cluster| cluster.application);
         let over = self.shutdown.is_some()
+            || self.gives_session_way()
             || (application
                 && settled
                     .iter()
@@ -398,7 +399,8 @@ impl Supervisor {
         if self.shutdown.is_some() {
             return Then::EndAsFlink;
         }
-        let stays = pod.handed_over || (pod.is_restarted() && all_finished(settled));
+        let given = pod.handed_over || self.gives_session_way();
+        let stays = given || (pod.is_restarted() && all_finished(settled));
         if stays { Then::Again } else { Then::End }
     }
 

@@ -415,6 +415,9 @@ impl Supervisor {
             successor(policy, view).map(|waiter| waiter.pod.name.clone())
         });
         let Some(to) = to.flatten() else { return };
+        if self.is_session() {
+            return self.give_session_way(&to);
+        }
         self.hand_over_to(&to);
     }
 

@@ -15,12 +15,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::task::JoinHandle;
+use tracing::info;
 
 use super::Supervisor;
 use crate::domain::budget::{Backoff, after};
 use crate::domain::job::JobId;
-use crate::domain::pointer::{JobEntry, RunId};
-use crate::domain::supervise::Process;
+use crate::domain::pointer::{JobEntry, RunId, TriggerReason};
+use crate::domain::savepoint::SavepointKind;
+use crate::domain::supervise::{Ask, Process};
+use crate::kubernetes::events::Event;
 use crate::session_jobs::SessionJob;
 use ledger::Ledger;
 use work::{NotSubmitted, Plan};
@@ -51,6 +54,8 @@ pub(super) struct Session {
     listed: Vec<SessionJob>,
     todo: BTreeMap<String, Todo>,
     work: Option<(String, Work)>,
+    /// The JobManager whose jobs are all stopped for a pod of another template that waits.
+    gives_way: Option<RunId>,
 }
 
 #[derive(Debug, Default)]
@@ -169,11 +174,55 @@ impl Supervisor {
         self.session.wake(now)
     }
 
+    /// Whether a session cluster is supervised.
+    pub(super) fn is_session(&self) -> bool {
+        let cluster = self.cluster.as_ref();
+        cluster.is_some_and(|cluster| !cluster.application)
+    }
+
+    /// Whether the JobManager ends when every job is stopped, for a pod that waits.
+    pub(super) fn gives_session_way(&self) -> bool {
+        let run = self.cluster.as_ref().map(|cluster| &cluster.run);
+        run.is_some() && self.session.gives_way.as_ref() == run
+    }
+
+    /// A pod of another template waits: every job is stopped with a savepoint, or falls back to its newest checkpoint, as in
+    /// a shutdown. With its JobManager's end the pod that waits has its turn, and submits them again.
+    pub(super) fn give_session_way(&mut self, to: &str) {
+        if !self.gives_session_way() {
+            self.session.gives_way = self.cluster.as_ref().map(|cluster| cluster.run.clone());
+            info!(to, "Giving all jobs over to a pod of another template");
+            let text = format!(
+                "Pod {to} of another template waits: all jobs are stopped with savepoints and given over to it"
+            );
+            self.tell(Event::normal("HandOver", &text));
+        }
+        let since = Timestamp::now();
+        let (format, other_format) = (self.stop_format(), self.other_format());
+        let keys: Vec<String> = self.jobs.keys().cloned().collect();
+        for key in keys {
+            let directory = self.savepoint_dir(&key);
+            let Some(job) = self.jobs.get_mut(&key).filter(|job| job.ask.is_none()) else {
+                continue;
+            };
+            job.settled = None;
+            job.ask = Some(Ask {
+                kind: SavepointKind::Stop { drain: false },
+                reason: TriggerReason::HandOver,
+                format,
+                other_format,
+                directory,
+                since,
+                deadline: after(since, self.settings.shutdown_timeout),
+                must_end: true,
+            });
+        }
+    }
+
     /// The JobManager to which jobs may be submitted. With high availability they come back by themselves.
     fn submits_to(&self) -> Option<RunId> {
         let cluster = self.cluster.as_ref()?;
-        let handed_over = self.pod.as_ref().is_some_and(|pod| pod.handed_over);
-        let goes = self.shutdown.is_some() || self.container_restarts() || handed_over;
+        let goes = self.shutdown.is_some() || self.container_restarts() || self.gives_session_way();
         let runs = self.process == Process::Running && cluster.reachable;
         let forgets = !cluster.application && !cluster.high_availability;
         (runs && forgets && !goes).then(|| cluster.run.clone())

@@ -9,7 +9,7 @@ use std::thread;
 use drey::control::Status;
 use drey::domain::job::JobStatus;
 use drey::domain::pointer::{JobEntry, PointKind};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::session::{SESSION, entry, settle, stopped, submit, upload};
 use crate::support::{Cluster, Process, Version, eventually, plain_path};
@@ -318,7 +318,11 @@ fn a_finished_job_is_submitted_again_only_for_another_owner() {
     assert_eq!(entry(&cluster, "batch").ended, Some(ended));
 
     let mut drey = start("tuesday");
-    drey.wait_for_logs(&["job=batch", "Job was submitted"]);
+    drey.wait_for_logs(&[
+        "Job is submitted job=\"batch\"",
+        "empty state",
+        "Job was submitted",
+    ]);
     cluster.wait_for_status("the end of the next batch", |status| {
         let batch = status.jobs.get("batch").and_then(|job| job.status);
         batch == Some(JobStatus::Finished)
@@ -349,6 +353,51 @@ fn a_job_with_another_name_than_its_entry_is_told_of_and_keeps_its_entry() {
         PointKind::Stop
     );
     cluster.check_in(&cluster.path("orders"), &["--min", "300"]);
+}
+
+/// What a repeated submission relies on.
+fn refused_twice(version: Version) {
+    let cluster = Cluster::new(version);
+    let _task_manager = cluster.task_manager();
+    let drey = start(&cluster, &[]);
+    let jar = upload(&cluster);
+    let out = cluster.path("out").display().to_string();
+    let id = "0123456789abcdef0123456789abcdef";
+    let body = json!({"programArgsList": ["--out", out], "parallelism": 1, "jobId": id});
+    let run = || {
+        let path = format!("/jars/{jar}/run");
+        cluster
+            .rest()
+            .request("POST", &path, &body.to_string())
+            .unwrap()
+    };
+    let (status, answer) = run();
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(answer["jobid"], id);
+    cluster.rest().wait_running();
+    let refused = |when: &str| {
+        let (status, answer) = run();
+        assert!(status >= 400, "{when}: {answer}");
+        let overview = cluster.rest().get("/jobs/overview");
+        assert_eq!(overview["jobs"].as_array().unwrap().len(), 1, "{when}");
+    };
+    refused("while it runs");
+    cluster.rest().patch(&format!("/jobs/{id}?mode=cancel"));
+    eventually("its end", || {
+        (cluster.rest().job_state()? == "CANCELED").then_some(())
+    });
+    refused("when it has ended");
+    end(drey);
+}
+
+#[test]
+fn flink_refuses_a_second_job_with_the_same_id_1_20() {
+    refused_twice(Version::v1());
+}
+
+#[test]
+fn flink_refuses_a_second_job_with_the_same_id_2_x() {
+    refused_twice(Version::v2());
 }
 
 #[test]

@@ -24,3 +24,4 @@ mod moves;
 mod plain;
 mod rights;
 mod rollouts;
+mod session;

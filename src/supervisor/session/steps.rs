@@ -62,7 +62,7 @@ impl Supervisor {
             resumed,
             listed,
             todo,
-            work: None,
+            ..Session::default()
         };
         self.save_ledger();
     }
@@ -277,10 +277,9 @@ impl Supervisor {
         key: &str,
         submitted: Result<Result<JobId, NotSubmitted>, JoinError>,
     ) {
+        // It may have been seen before Flink's answer came.
         let there = |todo: &Todo| todo.state == State::Done;
-        if self.session.todo.get(key).is_none_or(there) {
-            return;
-        }
+        let there = self.session.todo.get(key).is_none_or(there);
         let submitted = submitted.unwrap_or_else(|error| {
             let (text, refused) = (error.to_string(), false);
             Err(NotSubmitted { text, refused })
@@ -290,9 +289,12 @@ impl Supervisor {
                 info!(job = key, job_id = %job, "Job was submitted");
                 let text = format!("Submitted job {key} with the id {job}");
                 self.tell(Event::normal("JobSubmitted", &text));
-                self.set_state(key, State::Submitted);
-                self.clear_trouble(key);
+                if !there {
+                    self.set_state(key, State::Submitted);
+                    self.clear_trouble(key);
+                }
             }
+            Err(_) if there => {}
             Err(NotSubmitted { text, refused }) => {
                 self.wait_for_job(key);
                 let attempts = self.session.todo.get(key).map_or(0, |todo| todo.attempts);

@@ -27,6 +27,8 @@ pub enum Mode {
     Standalone,
     /// Two JobManagers with Kubernetes HA, from `deploy/standalone-ha`.
     HighAvailability,
+    /// Deployments of a session cluster, from `deploy/session`.
+    Session,
 }
 
 /// What a test changes in the manifest of a Deployment or a pod template; its second argument is `jobmanager` or
@@ -130,7 +132,7 @@ impl Job {
     pub fn deployment(&self) -> &'static str {
         match self.mode {
             Mode::Native => "deployment/example",
-            Mode::Standalone | Mode::HighAvailability => "deployment/example-jobmanager",
+            _ => "deployment/example-jobmanager",
         }
     }
 
@@ -139,7 +141,7 @@ impl Job {
         self.namespace.apply(&self.rights());
         match self.mode {
             Mode::Native => self.submit(),
-            Mode::Standalone | Mode::HighAvailability => self.namespace.apply(&self.standalone()),
+            _ => self.namespace.apply(&self.standalone()),
         }
     }
 
@@ -155,7 +157,7 @@ impl Job {
     /// each scenario shows what Drey needs.
     fn rights(&self) -> Vec<Value> {
         let mut rights = manifests::load("rbac.yaml");
-        if self.drey && self.mode == Mode::Standalone {
+        if self.drey && self.mode != Mode::Native {
             rights.retain(|object| {
                 object["kind"] == "ServiceAccount" || object["metadata"]["name"] != "flink"
             });
@@ -167,6 +169,7 @@ impl Job {
     pub fn standalone(&self) -> Vec<Value> {
         let mut objects = match self.mode {
             Mode::HighAvailability => manifests::kustomized(self.namespace.node, "standalone-ha"),
+            Mode::Session => manifests::load("session/flink.yaml"),
             _ => manifests::load("standalone/flink.yaml"),
         };
         for object in &mut objects {
@@ -296,7 +299,7 @@ impl Job {
     pub fn container(&self) -> &'static str {
         match self.mode {
             Mode::Native => "flink-main-container",
-            Mode::Standalone | Mode::HighAvailability => "jobmanager",
+            _ => "jobmanager",
         }
     }
 
@@ -368,9 +371,14 @@ impl Job {
     /// The verdict of `check.py` on the committed output, and whether it is good. To be asked for when the job has
     /// stopped, or when it certainly is not good.
     pub fn verdict(&self, min: u64) -> (bool, String) {
+        self.verdict_on("out", min)
+    }
+
+    /// [`Job::verdict`] on another directory of the volume.
+    pub fn verdict_on(&self, directory: &str, min: u64) -> (bool, String) {
         let mut command = Command::new("python3");
         command.args(["-B", &format!("{ROOT}/images/example-job/check.py")]);
-        command.arg(self.path("out"));
+        command.arg(self.path(directory));
         let output = command.args(["--min", &min.to_string()]).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         (output.status.success(), text)
