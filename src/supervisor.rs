@@ -90,6 +90,8 @@ pub struct Supervisor {
     signs: Signs,
     /// In a pod: TaskManagers that wait for a checkpoint.
     releasing: Option<Releasing>,
+    /// In a pod: the generation of the pointer's copy beside the savepoints.
+    copied: u64,
     /// In a pod: who leads, with Kubernetes HA.
     leadership: Leadership,
     /// In a pod: it goes, and those that wait have not been told by when.
@@ -202,6 +204,7 @@ impl Supervisor {
             pre_stops: Vec::new(),
             signs: Signs::default(),
             releasing: None,
+            copied: 0,
             leadership: Leadership::default(),
             untold_deadline: false,
             session: Session::default(),
@@ -305,6 +308,9 @@ impl Supervisor {
                 wake = wake.min(self.turns(&key).await);
             }
         }
+        if self.process == Process::Running && self.jobs.values().all(|job| job.ask.is_none()) {
+            self.copy_aside().await;
+        }
         if std::mem::take(&mut self.untold_deadline) {
             self.announce_deadline().await;
         }
@@ -362,6 +368,7 @@ impl Supervisor {
             self.answer_pre_stops(&settled);
             let _ = back.send(Reply::Terminate { settled, then });
             self.let_all_go().await;
+            self.copy_aside().await;
         }
         None
     }

@@ -95,7 +95,7 @@ impl Supervisor {
 
     /// The restore step, once the lock is held.
     async fn prepare_in_pod(&mut self, flink: &Prepare) -> Reply {
-        self.merge_copy().await;
+        self.merge_copy(flink).await;
         if let Err(refused) = self.edit_before_start().await {
             return refused;
         }

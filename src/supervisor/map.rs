@@ -8,17 +8,16 @@ use tracing::{error, info, warn};
 
 use super::pod::News;
 use super::{RETRY, Supervisor};
-use crate::control::Reply;
+use crate::control::{Prepare, Reply};
 use crate::domain::budget::after;
 use crate::domain::pointer::{APPLICATION, Pointer};
 use crate::domain::pointer_map::{Document, HandEdit, hand_edit};
+use crate::flink::restore_keys::RestoreKeys;
+use crate::flink::version::FlinkVersion;
 use crate::kubernetes::events::Event;
 use crate::pointer_file::{PointerError, to_json};
 use crate::storage::{Location, StorageErrorKind};
 use crate::telemetry::one_line;
-
-/// The pointer's copy beside the savepoints, for the day when the API server is away.
-const COPY: &str = "drey-pointer.json";
 
 impl Supervisor {
     /// Whether the pointer is known. In a pod it is read when there is something to supervise.
@@ -86,7 +85,7 @@ impl Supervisor {
         name: String,
         why: String,
     ) -> Result<(), PointerError> {
-        let Some(location) = aside(pointer) else {
+        let Some(location) = self.aside(pointer) else {
             return Err(PointerError::Away { name, why });
         };
         let text = Bytes::from(to_json(pointer));
@@ -94,6 +93,7 @@ impl Supervisor {
             let why = format!("{why}; and {}", one_line(&error, 300));
             return Err(PointerError::Away { name, why });
         }
+        self.copied = pointer.generation;
         warn!(
             why,
             copy = location.as_str(),
@@ -105,11 +105,30 @@ impl Supervisor {
         Ok(())
     }
 
-    /// What was written while the API server was away is newer than what stands in the ConfigMap.
-    pub(super) async fn merge_copy(&mut self) {
-        let Some(location) = aside(&self.pointer) else {
+    /// Keeps the copy beside the savepoints current: a namespace that is deleted takes the ConfigMap along. Written when
+    /// the run has begun and when its last savepoint is recorded, and never in anybody's way.
+    pub(super) async fn copy_aside(&mut self) {
+        if self.pod.is_none() || self.copied >= self.pointer.generation {
+            return;
+        }
+        self.copied = self.pointer.generation;
+        let Some(location) = self.aside(&self.pointer) else {
             return;
         };
+        let text = Bytes::from(to_json(&self.pointer));
+        if let Err(error) = self.storage.write_small(&location, text).await {
+            warn!(
+                error = one_line(&error, 300),
+                "Pointer's copy could not be written"
+            );
+        }
+    }
+
+    /// What was written while the API server was away is newer than what stands in the ConfigMap; and where there is no
+    /// ConfigMap any more, the copy is all there is: its deletion is no reason for a start from empty state.
+    pub(super) async fn merge_copy(&mut self, flink: &Prepare) {
+        let location = self.aside(&self.pointer).or_else(|| self.aside_of(flink));
+        let Some(location) = location else { return };
         let bytes = match self.storage.read_small(&location).await {
             Ok(bytes) => bytes,
             Err(error) => {
@@ -129,13 +148,21 @@ impl Supervisor {
                 return;
             }
         };
+        if copy.cluster_id != self.settings.cluster_id {
+            return;
+        }
         // Of the same run only: another one has made its own way since.
         let run = |pointer: &Pointer| {
             let entry = pointer.jobs.get(APPLICATION)?;
             entry.run.as_ref().map(|run| run.id.clone())
         };
-        if copy.generation > self.pointer.generation && run(&copy) == run(&self.pointer) {
-            let text = "The pointer was written beside the savepoints while the API server was away: that is used";
+        let lost = self.pointer.generation == 0;
+        if lost || (copy.generation > self.pointer.generation && run(&copy) == run(&self.pointer)) {
+            let text = if lost {
+                "There is no pointer in the namespace, but one beside the savepoints: that is used"
+            } else {
+                "The pointer was written beside the savepoints while the API server was away: that is used"
+            };
             info!(
                 copy = location.as_str(),
                 generation = copy.generation,
@@ -262,10 +289,28 @@ impl Supervisor {
     }
 }
 
-/// Beside the savepoints of the cluster id: `BASE/CLUSTER_ID/drey-pointer.json`.
-fn aside(pointer: &Pointer) -> Option<Location> {
-    let run = pointer.jobs.values().find_map(|entry| entry.run.as_ref())?;
-    let own = Location::parse(run.savepoint_dir.as_deref()?).ok()?;
-    let cluster = own.parent()?;
-    cluster.is_supported().then(|| cluster.join(COPY))
+/// The pointer's copy beside the savepoints: `BASE/CLUSTER_ID/drey-pointer-NAMESPACE.json`. A cluster id is unique in its
+/// namespace only.
+impl Supervisor {
+    fn aside(&self, pointer: &Pointer) -> Option<Location> {
+        let run = pointer.jobs.values().find_map(|entry| entry.run.as_ref())?;
+        let own = Location::parse(run.savepoint_dir.as_deref()?).ok()?;
+        self.copy_in(&own.parent()?)
+    }
+
+    /// Where an earlier pod with this configuration has put it.
+    fn aside_of(&self, flink: &Prepare) -> Option<Location> {
+        let version: FlinkVersion = flink.flink_version.parse().ok()?;
+        let key = RestoreKeys::of(version).savepoint_dir();
+        let configured = || key.find_in(&flink.configuration);
+        let base = self.settings.savepoint_dir.as_deref().or_else(configured)?;
+        let base = Location::parse(base.trim_end_matches('/')).ok()?;
+        self.copy_in(&base.join(&self.settings.cluster_id))
+    }
+
+    fn copy_in(&self, directory: &Location) -> Option<Location> {
+        let namespace = self.pod.as_ref()?.kube().namespace();
+        let name = format!("drey-pointer-{namespace}.json");
+        directory.is_supported().then(|| directory.join(&name))
+    }
 }
