@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: help demo test test-k8s test-matrix bench build clean
+.PHONY: help demo test test-k8s test-matrix bench build clean test-all
 
 # Where rustup puts cargo, should it be installed just now.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -19,6 +19,7 @@ help:
 	make test         format, lints, documentation, and all tests; against real Flink 1.20 and 2.3
 	make test-k8s     the tests in pods of a real Kubernetes node; with SCENARIO=name only those whose name has it, and
 	                  node and namespace stay for a look: tests/cluster/node.sh exec target/k8s kubectl get pods -A
+	make test-all     these, the older versions of Flink, and the scenarios in pods with the modes exchanged
 	make test-matrix  the tests against the older versions of Flink
 	make bench        what Drey costs, in time and memory
 	make build        the static binary, for release
@@ -35,7 +36,7 @@ demo:
 
 test:
 	@$(VERSIONS)
-	tests/setup.sh default stores >/dev/null
+	tests/setup.sh default stores cluster >/dev/null
 	set -x
 	cargo fmt --check
 	cargo clippy --locked --all-targets --all-features -- -D warnings
@@ -44,7 +45,10 @@ test:
 	cargo test --locked --features kill-points
 	{ set +x; } 2>/dev/null
 	$(MAKE) --no-print-directory test-k8s
-	echo "Left out: the tests against Flink $$FLINK_MATRIX, which are in make test-matrix; the figures of make bench."
+	echo "Left out, and in make test-all: the tests against Flink $$FLINK_MATRIX (make test-matrix), and the scenarios in pods with native and standalone mode exchanged. Left out of both: the figures of make bench."
+
+test-all: test test-matrix
+	DREY_TEST_EXCHANGE_MODES=1 $(MAKE) --no-print-directory test-k8s
 
 # One node for all scenarios, two of which run at a time. Without SCENARIO it ends with the tests, however they end.
 test-k8s:

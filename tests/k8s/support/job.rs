@@ -31,6 +31,18 @@ pub enum Mode {
     Session,
 }
 
+impl Mode {
+    /// With `DREY_TEST_EXCHANGE_MODES` native mode where a scenario has standalone mode, and the other way round.
+    fn wanted(self) -> Self {
+        match self {
+            _ if std::env::var_os("DREY_TEST_EXCHANGE_MODES").is_none() => self,
+            Self::Native => Self::Standalone,
+            Self::Standalone => Self::Native,
+            other => other,
+        }
+    }
+}
+
 /// What a test changes in the manifest of a Deployment or a pod template; its second argument is `jobmanager` or
 /// `taskmanager`.
 type Edit = Box<dyn Fn(&mut Value, &str)>;
@@ -67,6 +79,7 @@ impl Job {
     }
 
     fn in_namespace(namespace: Namespace, mode: Mode, version: Version) -> Self {
+        let mode = mode.wanted();
         let options = [
             ("execution.checkpointing.interval", "500ms"),
             // What makes lost processes be noticed soon, and answers be fresh.
