@@ -8,7 +8,7 @@ use url::Url;
 use super::{Job, Supervisor};
 use crate::config::{Mode, Settings};
 use crate::control::Prepare;
-use crate::domain::job::JobView;
+use crate::domain::job::{JobId, JobView};
 use crate::domain::pointer::{APPLICATION, JobEntry, RunId};
 use crate::domain::supervise::Process;
 use crate::flink::rest::{Auth, FlinkRest, RestError, RestSettings};
@@ -203,8 +203,9 @@ impl Supervisor {
     }
 
     fn place(&mut self, views: Vec<JobView>) {
-        for job in self.jobs.values_mut() {
-            job.view = None;
+        let mut seen = BTreeMap::new();
+        for (key, job) in &mut self.jobs {
+            seen.extend(job.view.take().map(|view| (view.id, key.clone())));
         }
         if self
             .cluster
@@ -224,13 +225,13 @@ impl Supervisor {
                 .cloned();
             self.jobs.entry(APPLICATION.to_owned()).or_default().view = view;
         } else {
-            self.place_session_jobs(views);
+            self.place_session_jobs(views, &seen);
         }
     }
 
     /// In session mode a job's key is the one under which its run was stored, else its name; a second one of the same name
-    /// gets its id behind it.
-    fn place_session_jobs(&mut self, views: Vec<JobView>) {
+    /// gets its id behind it. `seen` are the keys that they had the last time: one that ended before it was known is over, too.
+    fn place_session_jobs(&mut self, views: Vec<JobView>, seen: &BTreeMap<JobId, String>) {
         let mut views = views;
         // Of several jobs with one name the one that is still there comes first, then the known one, then the youngest.
         views.sort_by_key(|view| {
@@ -245,10 +246,11 @@ impl Supervisor {
                     .is_some_and(|v| v.id != view.id)
             };
             let known = self.key_of(&view).filter(|key| !taken(key));
+            let is_known = known.is_some();
+            let known = known.or_else(|| seen.get(&view.id).filter(|key| !taken(key)).cloned());
             if view.status.is_globally_terminal() && known.is_none() {
                 continue;
             }
-            let is_known = known.is_some();
             let key = match known {
                 Some(key) => key,
                 None if taken(&view.name) => format!("{}@{}", view.name, view.id),
