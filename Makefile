@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: help demo test test-k8s test-matrix bench build clean test-all
+.PHONY: help demo test test-all test-k8s test-matrix bench bench-k8s build clean
 
 # Where rustup puts cargo, should it be installed just now.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -22,6 +22,7 @@ help:
 	make test-all     these, the older versions of Flink, and the scenarios in pods with the modes exchanged
 	make test-matrix  the tests against the older versions of Flink
 	make bench        what Drey costs, in time and memory
+	make bench-k8s    what it costs and saves in pods of a real Kubernetes node, beside plain Flink; 20 minutes
 	make build        the static binary, for release
 	make clean        remove what was built here; downloads stay in ~/.cache/drey
 	END
@@ -71,11 +72,17 @@ bench:
 	mapfile -t flink <<<"$$paths"
 	python3 -B tests/bench/bench.py "$$drey" "$${flink[@]}"
 
+bench-k8s:
+	@$(VERSIONS)
+	tests/setup.sh tools cluster >/dev/null
+	drey=$$(cargo build --locked --release --message-format=json-render-diagnostics | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
+	python3 -B tests/bench/kubernetes.py "$$drey" "$$FLINK_2"
+
 build:
 	@tests/setup.sh tools
 	drey=$$(cargo build --locked --release --message-format=json-render-diagnostics | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
 	ls -l "$$drey"
 
 clean:
-	[[ ! -e target/k8s ]] || tests/cluster/node.sh down target/k8s
+	for node in target/k8s target/k8s-bench; do [[ ! -e $$node ]] || tests/cluster/node.sh down "$$node"; done
 	cargo clean

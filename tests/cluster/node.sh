@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # A real Kubernetes of one node on this machine, in a network namespace of its own: nothing goes in or out.
 #
-#   node.sh up STATE_DIR                start it, unless it is up; waits until it is Ready. Prints the namespace's file,
-#                                       kubectl and its kubeconfig
+#   node.sh up STATE_DIR [FLAG...]      start it, unless it is up, with more flags for the API server; waits until it is
+#                                       Ready. Prints the namespace's file, kubectl and its kubeconfig
 #   node.sh load STATE_DIR ARCHIVE...   import images that it does not have yet, from archives by image.py
 #   node.sh exec STATE_DIR COMMAND...   run a command inside the namespace, with KUBECONFIG and kubectl
 #   node.sh kubelet STATE_DIR           kill the kubelet and start it again
@@ -200,7 +200,7 @@ start_api() {
         --tls-cert-file=pki/apiserver.crt --tls-private-key-file=pki/apiserver.key --client-ca-file=pki/ca.crt \
         --service-account-issuer=https://kubernetes.default.svc --service-account-key-file=pki/sa.key \
         --service-account-signing-key-file=pki/sa.key --kubelet-client-certificate=pki/admin.crt \
-        --kubelet-client-key=pki/admin.key --kubelet-preferred-address-types=InternalIP --allow-privileged
+        --kubelet-client-key=pki/admin.key --kubelet-preferred-address-types=InternalIP --allow-privileged "$@"
 }
 
 start_controllers() {
@@ -268,7 +268,7 @@ up() {
     kubeconfig admin kubeconfig
     kubeconfig kubelet kubelet.kubeconfig
     start_containerd
-    start_api
+    start_api "$@"
     wait_for "containerd" ctr -a containerd.sock version
     load "$PAUSE"
     wait_for "the API server" kubectl get --raw /readyz
@@ -304,7 +304,7 @@ main() {
     # Two at a time would both start it.
     [[ $command == exec ]] || { exec 8>lock; flock 8; }
     case $command in
-    up) up && printf '%s\n' "/run/netns/$NAME" "$KUBERNETES/kubectl" "$D/kubeconfig" ;;
+    up) up "$@" && printf '%s\n' "/run/netns/$NAME" "$KUBERNETES/kubectl" "$D/kubeconfig" ;;
     down) down ;;
     load) while read -r archive; do load "$archive"; done <<<"$archives" ;;
     kubelet) binaries && end kubelet && start_kubelet ;;
