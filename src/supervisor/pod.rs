@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
 use crate::domain::lock::{Life, PodRef, PodState};
@@ -25,6 +25,9 @@ const PROBE: Duration = Duration::from_secs(1);
 
 /// For how long what owns the pod is taken for what it was.
 const OWNER_FRESH: Duration = Duration::from_secs(2);
+
+/// How long it is waited for what owns the pod: everything else can be done without it.
+const OWNER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a watch has shown.
 #[derive(Debug)]
@@ -170,13 +173,36 @@ impl Pod {
 
     async fn look_up_owner(&mut self, sight: &PodSight) {
         self.looked_up = Some(Instant::now());
-        match owner_of(&self.kube, sight).await {
-            Ok(owner) => self.owner = Some(owner),
-            Err(error) => {
+        match timeout(OWNER_PATIENCE, owner_of(&self.kube, sight)).await {
+            Ok(Ok(owner)) => self.learn_owner(owner),
+            Err(_) => warn!(
+                pod = self.name,
+                "What owns this pod is not known: no answer"
+            ),
+            Ok(Err(error)) => {
                 let error = one_line(&error, 300);
                 warn!(pod = self.name, error, "What owns this pod is not known");
             }
         }
+    }
+
+    /// Notes what owns the pod, and says once which rights were missing to see all of it.
+    fn learn_owner(&mut self, owner: OwnerSight) {
+        let known = self.owner.replace(owner);
+        let missing = |owner: &OwnerSight| -> Vec<String> {
+            owner
+                .missing
+                .iter()
+                .map(|error| one_line(error, 300))
+                .collect()
+        };
+        let now = self.owner.as_ref().map(missing).unwrap_or_default();
+        if now.is_empty() || known.as_ref().map(missing).as_ref() == Some(&now) {
+            return;
+        }
+        let what = now.join("; ");
+        warn!(pod = self.name, what, "Rights are missing");
+        self.tell(Event::warning("RightsMissing", &what));
     }
 
     /// What owns the pod as it is now, if that can be seen. Not asked again within moments.

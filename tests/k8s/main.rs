@@ -16,6 +16,7 @@
 
 mod support;
 
+mod away;
 mod baseline;
 mod crashes;
 mod ends;

@@ -88,9 +88,31 @@ impl Node {
         ]));
     }
 
+    /// Stops the API server as if it had lost its network: connections stay, and nothing is answered.
+    pub fn freeze_api_server(&self) -> Frozen {
+        let pid = fs::read_to_string(self.dir.join("pid/apiserver")).unwrap();
+        let pid = pid.trim().to_owned();
+        output(Command::new("kill").args(["-STOP", &pid]));
+        Frozen(pid)
+    }
+
     /// Kills the kubelet and starts it again.
     pub fn restart_kubelet(&self) {
         node_sh(&["kubelet".as_ref(), self.dir.as_os_str()]);
+    }
+}
+
+/// The API server answers again when this is dropped.
+#[derive(Debug)]
+pub struct Frozen(String);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let thawed = Command::new("kill").args(["-CONT", &self.0]).status();
+        assert!(
+            thawed.is_ok_and(|status| status.success()),
+            "the API server is still frozen"
+        );
     }
 }
 
