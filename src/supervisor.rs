@@ -90,6 +90,8 @@ pub struct Supervisor {
     signs: Signs,
     /// In a pod: TaskManagers that wait for a checkpoint.
     releasing: Option<Releasing>,
+    /// In a pod: TaskManagers that are held, as they were told last.
+    held: String,
     /// In a pod: the generation of the pointer's copy beside the savepoints.
     copied: u64,
     /// In a pod: who leads, with Kubernetes HA.
@@ -204,6 +206,7 @@ impl Supervisor {
             pre_stops: Vec::new(),
             signs: Signs::default(),
             releasing: None,
+            held: String::new(),
             copied: 0,
             leadership: Leadership::default(),
             untold_deadline: false,

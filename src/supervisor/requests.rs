@@ -66,6 +66,7 @@ impl Supervisor {
         }
         // With its job's stop they are let go when that is recorded.
         if self.is_stopping() {
+            self.tell_hold(&waiting);
             return None;
         }
         if self.releasing.is_some() {
@@ -93,6 +94,26 @@ impl Supervisor {
         let lock = self.store.as_map().map(|map| &map.document().lock);
         let holds = lock.zip(uid).is_some_and(|(lock, uid)| lock.holds(&uid));
         holds && !self.is_standby()
+    }
+
+    /// Once for each set of TaskManagers.
+    fn tell_hold(&mut self, waiting: &BTreeMap<String, Request>) {
+        let pods: Vec<&str> = waiting
+            .values()
+            .filter_map(|it| it.pod.as_deref())
+            .collect();
+        let pods = pods.join(", ");
+        if self.held != pods {
+            info!(
+                pods,
+                "TaskManagers are held until the savepoint is recorded"
+            );
+            let text = format!(
+                "TaskManagers that were told to go stay until the savepoint is recorded: {pods}"
+            );
+            self.tell(Event::normal("Hold", &text));
+            self.held = pods;
+        }
     }
 
     fn is_stopping(&self) -> bool {

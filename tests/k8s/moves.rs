@@ -1,11 +1,29 @@
 //! A JobManager's pod goes and its controller makes another: stop-with-savepoint, and the successor waits for it and
 //! resumes from exactly there.
 
-use crate::support::{JOB_MANAGER, Job, Mode, Version};
+use crate::support::{JOB_MANAGER, Job, Mode, Version, pod_spec};
 
 #[test]
 fn a_deleted_pods_replacement_resumes_from_the_savepoint() {
     let job = Job::new("delete-pod", Mode::Standalone, Version::v2());
+    let before = job.start_and_work();
+
+    job.kubectl(&["delete", "pod", &before.pod, "--wait=false"]);
+
+    job.resumes_from_a_savepoint(&before);
+}
+
+/// Before Kubernetes 1.29 the sidecar is a container like any other, which gets SIGTERM at the same time as Flink.
+#[test]
+fn with_an_ordinary_container_as_sidecar_the_replacement_resumes_from_the_savepoint() {
+    let job = Job::new("ordinary", Mode::Standalone, Version::v1()).edit(|object, component| {
+        if component == "jobmanager" {
+            let spec = pod_spec(object);
+            let mut sidecar = spec["initContainers"].as_array_mut().unwrap().remove(1);
+            sidecar.as_object_mut().unwrap().remove("restartPolicy");
+            spec["containers"].as_array_mut().unwrap().push(sidecar);
+        }
+    });
     let before = job.start_and_work();
 
     job.kubectl(&["delete", "pod", &before.pod, "--wait=false"]);
