@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::task::JoinHandle;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::Supervisor;
 use crate::domain::budget::{Backoff, after};
@@ -153,6 +153,7 @@ impl Supervisor {
         let now = Timestamp::now();
         let Some(life) = self.submits_to() else {
             self.session.interrupt();
+            self.say_list_is_unused();
             return Timestamp::MAX;
         };
         if self.session.life.as_ref() != Some(&life) {
@@ -216,6 +217,19 @@ impl Supervisor {
                 deadline: after(since, self.settings.shutdown_timeout),
                 must_end: true,
             });
+        }
+    }
+
+    /// A list where jobs come back by themselves may be a mistake.
+    fn say_list_is_unused(&mut self) {
+        let Some(cluster) = &self.cluster else { return };
+        let odd = cluster.application || cluster.high_availability;
+        let told = self.session.life.as_ref() == Some(&cluster.run);
+        if odd && !told && self.settings.session_jobs.is_some() {
+            self.session.life = Some(cluster.run.clone());
+            let text = "The list of jobs is not used: it is for session clusters without high availability";
+            warn!("{text}");
+            self.tell(Event::warning("SessionJobsUnused", text));
         }
     }
 
