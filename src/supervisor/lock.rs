@@ -8,6 +8,7 @@ use tracing::{info, warn};
 
 use super::cluster::high_availability;
 use super::pod::Pod;
+use super::start::SESSION_START;
 use super::{RETRY, Shutdown, Supervisor};
 use crate::control::{Prepare, Reply};
 use crate::domain::budget::after;
@@ -492,6 +493,10 @@ impl Supervisor {
     fn tell_start(&self, reply: &Reply) {
         let Some(pod) = &self.pod else { return };
         let event = match reply {
+            Reply::Start(order) if order.why == SESSION_START => {
+                let text = "Starting a session cluster, without jobs at first";
+                Event::normal("ClusterStarts", text)
+            }
             Reply::Start(order) => {
                 let from = order.restore_from.as_deref().unwrap_or("empty state");
                 Event::normal(

@@ -29,6 +29,9 @@ use crate::restore_points::{of_run, verify};
 use crate::storage::{Location, Storage, StorageSettings};
 use crate::telemetry::one_line;
 
+/// Why a session cluster's JobManager starts without a restore point.
+pub(super) const SESSION_START: &str = "a session cluster's jobs are submitted to it";
+
 /// Why there is no start, with the exit code that tells it.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
@@ -422,10 +425,7 @@ pub async fn prepare(
 ) -> Result<Result<StartOrder, RestorePlan>, NoStart> {
     if !is_application(planner.settings.mode, planner.flink.application) {
         let run = planner.new_run()?;
-        return Ok(Ok(planner.common_order(
-            &run,
-            "a session cluster's jobs are submitted to it",
-        )));
+        return Ok(Ok(planner.common_order(&run, SESSION_START)));
     }
     let entry = pointer.entry(APPLICATION);
     let plan = planner.plan(entry).await?;
