@@ -139,9 +139,10 @@ class Rest:
 
 
 def load(name):
-    """The documents of a file in `deploy/`; kubectl reads YAML for us."""
+    """The documents of a file in `deploy/`, or of a directory with a kustomization; kubectl reads YAML for us."""
     path = os.path.join(ROOT, "deploy", name)
-    text, found = kubectl("create", "--dry-run=client", "--output=json", "--filename", path), []
+    how = "--kustomize" if os.path.isdir(path) else "--filename"
+    text, found = kubectl("create", "--dry-run=client", "--output=json", how, path), []
     decoder = json.JSONDecoder()
     while text := text.lstrip():
         document, end = decoder.raw_decode(text)
@@ -169,7 +170,7 @@ def set_options(text, options):
 
 
 def without_drey(spec):
-    """The same pod with plain Flink."""
+    """The same pod with plain Flink; the options that have to stand in the configuration then."""
     spec.pop("initContainers")
     spec["volumes"] = [it for it in spec["volumes"] if it["name"] != "drey"]
     flink = spec["containers"][0]
@@ -177,6 +178,15 @@ def without_drey(spec):
     flink["env"] = [it for it in flink["env"] if not it["name"].startswith("DREY_")]
     for key in ("command", "lifecycle"):
         flink.pop(key, None)
+    properties = next((it["value"] for it in flink["env"] if it["name"] == "FLINK_PROPERTIES"), None)
+    if properties is None:
+        return {}
+    # The image's entrypoint would write these to the directory of the configuration, which is a ConfigMap.
+    flink["env"] = [it for it in flink["env"] if it["name"] != "FLINK_PROPERTIES"]
+    options = dict(line.split(": ", 1) for line in properties.splitlines())
+    if "jobmanager.rpc.address" in options:
+        flink["args"][1:1] = ["-D", f"jobmanager.rpc.address={options.pop('jobmanager.rpc.address')}"]
+    return options
 
 
 class Job:
@@ -212,18 +222,19 @@ class Job:
         kubectl("--namespace", self.name, "apply", "--filename", "-", text=documents)
 
     def start(self):
-        objects = load("rbac.yaml") + load("standalone-ha/flink.yaml" if self.ha else "standalone/flink.yaml")
+        objects, options = load("rbac.yaml") + load("standalone-ha" if self.ha else "standalone/flink.yaml"), {**OPTIONS}
         for one in objects:
-            if "config.yaml" in one.get("data", {}):
-                options = {**OPTIONS, **({"kubernetes.namespace": self.name} if self.ha else {})}
-                one["data"]["config.yaml"] = set_options(one["data"]["config.yaml"], options)
             if one["kind"] == "Deployment":
                 spec = one["spec"]["template"]["spec"]
                 use_images(spec, self.image)
                 if one["metadata"]["name"].endswith("-jobmanager"):
                     spec["containers"][0]["args"] += self.args
                 if not self.drey:
-                    without_drey(spec)
+                    options |= without_drey(spec)
+        options = {key: value.replace("$(NAMESPACE)", self.name) for key, value in options.items()}
+        for one in objects:
+            if "config.yaml" in one.get("data", {}):
+                one["data"]["config.yaml"] = set_options(one["data"]["config.yaml"], options)
         self.apply(objects)
 
     def delete(self):
