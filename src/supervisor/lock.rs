@@ -37,6 +37,8 @@ pub(super) struct Starting {
     pub(super) flink: Prepare,
     pub(super) back: oneshot::Sender<Reply>,
     pub(super) attempts: u32,
+    /// The lock was taken for this start: no JobManager of this pod has failed with it.
+    pub(super) taken: bool,
 }
 
 /// How far a start is.
@@ -91,6 +93,7 @@ impl Supervisor {
             flink,
             back,
             attempts: 0,
+            taken: false,
         });
     }
 
@@ -155,7 +158,12 @@ impl Supervisor {
                 return later;
             }
             let step = self.next_step();
+            let fresh = self
+                .starting
+                .as_ref()
+                .is_some_and(|starting| starting.taken);
             let lock = match step {
+                LockStep::Held if fresh => return Turn::Ours,
                 LockStep::Held => match self.gives_up_after_failure() {
                     Err(later) => return later,
                     Ok(None) => return Turn::Ours,
@@ -163,6 +171,9 @@ impl Supervisor {
                 },
                 LockStep::Take(lock) => {
                     info!(cluster_id = self.settings.cluster_id, "Taking the lock");
+                    if let Some(starting) = &mut self.starting {
+                        starting.taken = true;
+                    }
                     lock
                 }
                 LockStep::Announce(lock) => lock,
