@@ -23,8 +23,14 @@ die() { echo "node: error: $*" >&2; exit 1; }
 
 # Socket paths must fit into 107 bytes, of which containerd and the kubelet take some.
 use() {
+    local link
     D=$(realpath -m "$1")
-    ((${#D} <= 70)) || die "choose a shorter directory than $D: sockets are made below it"
+    if ((${#D} > 70)); then
+        link=$D
+        D=/tmp/drey-node-$(sha256sum <<<"$link" | cut -c1-8)
+        mkdir -p "$D" "$(dirname "$link")"
+        ln -sfn "$D" "$link"
+    fi
     NAME=drey-$(sha256sum <<<"$D" | cut -c1-8)
     mkdir -p "$D"/{pki,log,pid,cni}
     cd "$D"
