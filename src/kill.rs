@@ -10,6 +10,8 @@ pub fn kill_point(name: &str) {
     if wanted == name {
         let _ =
             rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        // Process 1 of a container does not get a signal that it sends to itself.
+        std::process::exit(137);
     }
     if wanted.strip_prefix("wedge:") == Some(name) {
         eprintln!("Wedged at {name}");
