@@ -45,7 +45,7 @@ def drey_image(drey, directory):
     """An archive as `images/drey/Dockerfile` makes the image."""
     program = os.path.join(directory, "root", "usr", "bin")
     os.makedirs(program, exist_ok=True)
-    subprocess.run(["install", "-m", "755", drey, program], check=True)
+    subprocess.run(["install", "-m", "755", drey, os.path.join(program, "drey")], check=True)
     layer, image, archive = (os.path.join(directory, name) for name in ("layer.tar", "image.json", "image.tar"))
     config = {"Entrypoint": ["/usr/bin/drey"], "User": "65532:65532"}
     with open(image, "w", encoding="utf-8") as file:
