@@ -16,7 +16,7 @@ use crate::domain::lock::{Life, PodRef, PodState};
 use crate::domain::pointer_map::Document;
 use crate::kubernetes::events::{Event, Recorder};
 use crate::kubernetes::ha::HighAvailability;
-use crate::kubernetes::pods::{PodSight, seen_as, watch_pod};
+use crate::kubernetes::pods::{PodSight, node_gone, seen_as, watch_pod};
 use crate::kubernetes::{Kube, KubeError, OwnerSight, PointerMap, owner_of, silent};
 use crate::telemetry::one_line;
 
@@ -282,6 +282,8 @@ async fn follow(
     let mut stream = watch_pod(&kube, &pod.name);
     let mut state = PodState::Unknown { silent_since: None };
     let mut ip = pod.ip.clone();
+    // Asked for until the answer is that Nodes may not be read.
+    let mut node = pod.node.clone();
     loop {
         let next = tokio::select! {
             seen = stream.next() => match seen {
@@ -294,9 +296,13 @@ async fn follow(
                 None => return,
             },
             () = sleep(PROBE), if needs_probe(&state) => {
-                let silent = is_silent(ip.as_deref(), ports).await;
-                let since = silent.then(|| silence(&state).unwrap_or_else(Timestamp::now));
-                with_silence(state.clone(), since)
+                if is_lost(&kube, &mut node).await {
+                    PodState::NodeGone
+                } else {
+                    let silent = is_silent(ip.as_deref(), ports).await;
+                    let since = silent.then(|| silence(&state).unwrap_or_else(Timestamp::now));
+                    with_silence(state.clone(), since)
+                }
             }
         };
         if next != state {
@@ -310,6 +316,21 @@ async fn follow(
                 return;
             }
         }
+    }
+}
+
+/// Whether the node is deleted or out of service, where Nodes may be read at all.
+async fn is_lost(kube: &Kube, node: &mut Option<String>) -> bool {
+    let Some(name) = node.as_deref() else {
+        return false;
+    };
+    match timeout(PROBE, node_gone(kube, name)).await {
+        Ok(Ok(Some(gone))) => gone,
+        Ok(Ok(None)) => {
+            *node = None;
+            false
+        }
+        Ok(Err(_)) | Err(_) => false,
     }
 }
 
