@@ -12,7 +12,6 @@ use super::start::SESSION_START;
 use super::{RETRY, Shutdown, Supervisor};
 use crate::control::{Prepare, Reply};
 use crate::domain::budget::after;
-use crate::domain::ha::Start;
 use crate::domain::lock::{
     Lock, LockPolicy, LockStep, LockView, PodRef, PodState, acquire, hand_over, heir, leave,
     successor, told_to_go,
@@ -109,11 +108,7 @@ impl Supervisor {
         if let Some(pod) = &mut self.pod {
             pod.handed_over = false;
         }
-        match self.weigh_metadata().await {
-            Ok(how @ (Start::Join | Start::Resume)) => self.go_on_with_run(flink, how),
-            Ok(Start::Choose | Start::Plain) => self.prepare(flink).await,
-            Err(refused) => refused,
-        }
+        self.prepare(flink).await
     }
 
     /// In native mode a JobManager adopts the TaskManagers that its predecessor left. Those of another image would run

@@ -469,6 +469,12 @@ pub(super) fn unused(run: &Run, entry: &JobEntry, choice: Option<&Choice>) -> bo
 impl Supervisor {
     pub(super) async fn prepare(&mut self, flink: &Prepare) -> Reply {
         for _ in 0..super::CONFLICTS {
+            // In each turn: another JobManager may have begun the run meanwhile.
+            match self.weigh_metadata().await {
+                Ok(how @ (Start::Join | Start::Resume)) => return self.go_on_with_run(flink, how),
+                Ok(Start::Choose | Start::Plain) => {}
+                Err(refused) => return refused,
+            }
             match self.try_prepare(flink).await {
                 Ok(Some(reply)) => return reply,
                 // Somebody else has written the pointer: what they wrote is what is planned with.
