@@ -102,28 +102,37 @@ impl HighAvailability {
         Ok(())
     }
 
-    /// Ends the lease of a leader at `ip` whose JobManager has ended, so that nobody waits until it expires.
+    /// Who holds the lease of the leader: a name that only Flink knows, another one for each life of a JobManager.
+    ///
+    /// # Errors
+    /// When the API server does not say.
+    pub async fn lease_holder(&self) -> Result<Option<String>, KubeError> {
+        let api = self.api();
+        let attempt = self.attempt("get", &self.leader_map);
+        let map = limited(attempt, api.get_opt(&self.leader_map)).await?;
+        let holder = |lease: Value| Some(lease["holderIdentity"].as_str()?.to_owned());
+        Ok(map.as_ref().and_then(lease_of).and_then(holder))
+    }
+
+    /// Ends the lease of a leader whose JobManager has ended, so that nobody waits until it expires. A JobManager that ends
+    /// in an orderly way takes its address away, and leaves its lease all the same: it is known by `holder` then, else by
+    /// its `ip`.
     ///
     /// # Errors
     /// When the API server refuses.
-    pub async fn release_lease(&self, ip: &str) -> Result<(), KubeError> {
+    pub async fn release_lease(&self, ip: &str, holder: Option<&str>) -> Result<(), KubeError> {
         let api = self.api();
         let attempt = self.attempt("get", &self.leader_map);
         let Some(map) = limited(attempt, api.get_opt(&self.leader_map)).await? else {
             return Ok(());
         };
-        if leader_of(&map).as_deref() != Some(ip) {
-            return Ok(());
-        }
-        let lease = map
-            .metadata
-            .annotations
-            .as_ref()
-            .and_then(|all| all.get(LEASE));
-        let Some(mut lease) = lease.and_then(|text| serde_json::from_str::<Value>(text).ok())
-        else {
+        let Some(mut lease) = lease_of(&map) else {
             return Ok(());
         };
+        let by_name = holder.is_some() && lease["holderIdentity"].as_str() == holder;
+        if !by_name && leader_of(&map).as_deref() != Some(ip) {
+            return Ok(());
+        }
         // What fabric8's client writes when it releases a lease.
         lease["holderIdentity"] = Value::from("");
         let patch = json!({"metadata": {
@@ -189,6 +198,11 @@ impl HighAvailability {
             Err(error) => Err(error),
         }
     }
+}
+
+fn lease_of(map: &ConfigMap) -> Option<Value> {
+    let text = map.metadata.annotations.as_ref()?.get(LEASE)?;
+    serde_json::from_str(text).ok()
 }
 
 /// The host in `UUID,http://IP:PORT`.

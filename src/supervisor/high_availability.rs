@@ -30,6 +30,8 @@ pub(super) struct Leadership {
     leader: Option<Option<String>>,
     /// A checkpoint is taken before the leader goes.
     pub(super) last_checkpoint: Option<CheckpointWatch>,
+    /// Who held the leader's lease when this pod's JobManager led and was to end.
+    lease: Option<String>,
     /// The JobManager may end without any more.
     pub(super) free: bool,
     /// Since when it is waited for the standby JobManagers and for Flink's own clean-up.
@@ -192,6 +194,16 @@ impl Supervisor {
         None
     }
 
+    /// The leader is about to end: what it leaves behind has to be known by name.
+    pub(super) async fn remember_lease(&mut self) {
+        let Some(ha) = self.leadership.metadata.clone() else {
+            return;
+        };
+        if !self.is_standby() {
+            self.leadership.lease = ha.lease_holder().await.ok().flatten();
+        }
+    }
+
     /// The JobManager of this pod has ended: if it led, nobody has to wait for its lease to expire.
     pub(super) async fn release_lease(&mut self) {
         let me = self.pod.as_ref().and_then(|pod| pod.me.as_ref());
@@ -199,7 +211,8 @@ impl Supervisor {
         let (Some(ha), Some(ip)) = (self.leadership.metadata.clone(), ip) else {
             return;
         };
-        if let Err(error) = ha.release_lease(&ip).await {
+        let holder = self.leadership.lease.take();
+        if let Err(error) = ha.release_lease(&ip, holder.as_deref()).await {
             warn!(
                 error = one_line(&error, 300),
                 "Leader's lease is left to expire"

@@ -185,6 +185,7 @@ impl Supervisor {
                 self.leadership.free = true;
             }
         }
+        self.remember_lease().await;
     }
 
     /// A later sign may leave less time: a second `kubectl delete` can only shorten it.
