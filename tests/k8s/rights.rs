@@ -27,13 +27,13 @@ fn the_role_grants_what_is_needed_and_nothing_else() {
         granted,
         [
             "configmaps [] [] [create]",
-            "configmaps [] [drey-example] [get list watch patch update]",
+            "configmaps [] [drey-example] [get list watch patch]",
             "deployments.apps [] [] [get]",
             "events [] [] [create patch]",
             "jobs.batch [] [] [get]",
             "namespaces [] [] [get]",
             "pods [] [] [get list watch]",
-            "replicasets.apps [] [] [get list]",
+            "replicasets.apps [] [] [get]",
             "statefulsets.apps [] [] [get]",
         ]
     );
