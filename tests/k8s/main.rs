@@ -20,6 +20,7 @@ mod away;
 mod baseline;
 mod crashes;
 mod ends;
+mod finished;
 mod high_availability;
 mod moves;
 mod plain;
