@@ -1,7 +1,9 @@
 //! A JobManager's pod goes and its controller makes another: stop-with-savepoint, and the successor waits for it and
 //! resumes from exactly there.
 
-use crate::support::{JOB_MANAGER, Job, Mode, Version, pod_spec};
+use crate::support::{
+    JOB_MANAGER, Job, Mode, TASK_MANAGER, Version, eventually, pod_spec, wait_until,
+};
 
 #[test]
 fn a_deleted_pods_replacement_resumes_from_the_savepoint() {
@@ -39,6 +41,26 @@ fn an_evicted_pods_replacement_resumes_from_the_savepoint() {
     job.namespace.evict(&before.pod);
 
     job.resumes_from_a_savepoint(&before);
+}
+
+/// The JobManager stays, and the job with it: what the TaskManager has done since the last checkpoint would be done again.
+#[test]
+fn a_taskmanager_that_goes_alone_first_gets_a_checkpoint_taken() {
+    let job = Job::new("tm-alone", Mode::Standalone, Version::v2())
+        .set("execution.checkpointing.interval", "1h");
+    job.start();
+    let before = job.wait_running();
+    let pods = job.namespace.pods(TASK_MANAGER);
+    let pod = pods[0]["metadata"]["name"].as_str().unwrap().to_owned();
+
+    job.kubectl(&["delete", "pod", &pod]);
+
+    let restored = eventually("the job to be restored from a checkpoint", || {
+        before.restored().filter(|path| path.contains("/chk-"))
+    });
+    assert!(restored.starts_with("/state/checkpoints/"), "{restored}");
+    wait_until("every task to run", || before.rest.all_running(&before.job));
+    job.stop_and_judge(500);
 }
 
 #[test]

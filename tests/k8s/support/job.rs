@@ -170,7 +170,7 @@ impl Job {
     /// each scenario shows what Drey needs.
     fn rights(&self) -> Vec<Value> {
         let mut rights = manifests::load("rbac.yaml");
-        if self.drey && self.mode != Mode::Native {
+        if self.drey && matches!(self.mode, Mode::Standalone | Mode::Session) {
             rights.retain(|object| {
                 object["kind"] == "ServiceAccount" || object["metadata"]["name"] != "flink"
             });
