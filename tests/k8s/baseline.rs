@@ -57,7 +57,7 @@ fn remembered(job: &Job) -> Option<String> {
 
 /// A savepoint takes a while, as it does with more state than an example has.
 fn slow_snapshots(job: &Job) {
-    fs::write(job.path("delay"), "3000").unwrap();
+    fs::write(job.path("delay"), "10000").unwrap();
 }
 
 fn quick_snapshots(job: &Job) {

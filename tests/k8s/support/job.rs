@@ -110,6 +110,7 @@ impl Job {
 
     /// Sets an option of Flink.
     pub fn set(mut self, key: &str, value: &str) -> Self {
+        self.options.retain(|(known, _)| known != key);
         self.options.push((key.to_owned(), value.to_owned()));
         self
     }
