@@ -88,7 +88,7 @@ high-availability.storageDir: file:///state/ha
 execution.checkpointing.interval: 700ms";
     let container = "--containers=jobmanager";
     job.kubectl(&["set", "env", job.deployment(), container, properties]);
-    job.kubectl(&["rollout", "status", job.deployment(), "--timeout=120s"]);
+    job.kubectl(&["rollout", "status", job.deployment(), "--timeout=240s"]);
 
     let after = wait_leader(&job, |run| run.pod != before.pod);
     let restored = after.restored().expect("not from empty state");

@@ -74,7 +74,7 @@ fn a_drain_of_the_node_does_not_end_before_the_savepoint_is_taken() {
         "node1",
         &selector,
         "--delete-emptydir-data",
-        "--timeout=100s",
+        "--timeout=240s",
     ]);
     let recorded = job.pointer();
     job.kubectl(&["uncordon", "node1"]);

@@ -14,7 +14,7 @@ fn a_rollout_in_native_mode_hands_the_job_over() {
     job.kubectl(&["rollout", "restart", job.deployment()]);
 
     job.resumes_from_a_savepoint(&before);
-    job.kubectl(&["rollout", "status", job.deployment(), "--timeout=60s"]);
+    job.kubectl(&["rollout", "status", job.deployment(), "--timeout=240s"]);
 }
 
 /// The new pod is not Ready before it has the job, and the old one is not told to go before the new one is Ready.
@@ -38,7 +38,7 @@ fn a_rollout_with_a_readiness_probe_hands_the_job_over() {
     ]);
 
     let after = job.resumes(&before);
-    job.kubectl(&["rollout", "status", job.deployment(), "--timeout=60s"]);
+    job.kubectl(&["rollout", "status", job.deployment(), "--timeout=240s"]);
     assert_eq!(
         job.wait_running().job,
         after.job,

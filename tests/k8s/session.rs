@@ -137,6 +137,6 @@ fn a_session_cluster_behind_a_readiness_probe_gives_its_jobs_to_a_new_template()
 
     let after = running(&cluster, |pod| pod != before.pod);
     came_back(&cluster, &after);
-    cluster.kubectl(&["rollout", "status", cluster.deployment(), "--timeout=60s"]);
+    cluster.kubectl(&["rollout", "status", cluster.deployment(), "--timeout=240s"]);
     stop_and_judge(&cluster);
 }
