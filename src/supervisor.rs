@@ -302,7 +302,7 @@ impl Supervisor {
         let judged = self.judge_signs().await;
         let started = self.go_on_with_start().await;
         let mut wake = after(Timestamp::now(), self.policy.idle);
-        if self.is_loaded().await && !self.is_standby() {
+        if self.is_loaded().await && !self.is_standby() && !self.gave_up_lock() {
             self.give_way().await;
             self.discover().await;
             wake = wake.min(self.submit_jobs().await);
@@ -328,7 +328,8 @@ impl Supervisor {
 
     /// Tells the launcher when every job has come to its end.
     async fn settle(&mut self) -> Option<Timestamp> {
-        if self.needs_nothing_more() || (self.process == Process::Gone && self.is_standby()) {
+        let not_ours = self.is_standby() || self.gave_up_lock();
+        if self.needs_nothing_more() || (self.process == Process::Gone && not_ours) {
             self.let_flink_end().await;
             return None;
         }

@@ -386,6 +386,13 @@ impl Supervisor {
         Box::new(Lock::clone)
     }
 
+    /// The lock belongs to another pod by now, or to none: what the pointer says is about another run.
+    pub(super) fn gave_up_lock(&self) -> bool {
+        let lock = self.store.as_map().map(|map| &map.document().lock);
+        let held = lock.zip(self.pod_uid());
+        self.cluster.is_some() && held.is_some_and(|(lock, uid)| !lock.holds(&uid))
+    }
+
     /// Until when this pod will be gone is told to those that wait: should its node be lost, it is all they know.
     pub(super) async fn announce_deadline(&mut self) {
         let (Some(Shutdown { deadline, .. }), Some(uid)) = (self.shutdown, self.pod_uid()) else {
