@@ -95,7 +95,15 @@ impl MapStore {
             self.document.version = document.and_then(|document| document.version);
             return;
         }
+        // A map that was deleted, or whose lock somebody has damaged, says nothing about who holds the lock.
+        let silent = document
+            .as_ref()
+            .is_none_or(|seen| seen.lock_damage.is_some());
+        let lock = std::mem::take(&mut self.document.lock);
         self.document = document.unwrap_or_default();
+        if silent {
+            self.document.lock = lock;
+        }
         self.known = true;
     }
 
@@ -114,11 +122,11 @@ impl MapStore {
     pub async fn load(&mut self) -> Result<Option<Pointer>, PointerError> {
         let loaded = timeout(PATIENCE, self.map.load()).await;
         let document = match loaded {
-            Ok(Ok(document)) => document.unwrap_or_default(),
+            Ok(Ok(document)) => document,
             Ok(Err(error)) => return Err(self.failed(error)),
             Err(_) => return Err(self.silent()),
         };
-        self.seen(Some(document));
+        self.seen(document);
         match &self.document.pointer {
             Sight::None => Ok(None),
             Sight::Good(pointer) => Ok(Some(pointer.clone())),

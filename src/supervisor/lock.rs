@@ -386,11 +386,15 @@ impl Supervisor {
         Box::new(Lock::clone)
     }
 
-    /// The lock belongs to another pod by now, or to none: what the pointer says is about another run.
+    /// This pod has given the lock up, or another one has it: what the pointer says is, or will be, about another run. A
+    /// lock that somebody has only emptied by hand is no reason to leave a running job without its savepoint.
     pub(super) fn gave_up_lock(&self) -> bool {
         let lock = self.store.as_map().map(|map| &map.document().lock);
-        let held = lock.zip(self.pod_uid());
-        self.cluster.is_some() && held.is_some_and(|(lock, uid)| !lock.holds(&uid))
+        let Some((lock, uid)) = lock.zip(self.pod_uid()) else {
+            return false;
+        };
+        let passed_on = !lock.holders.is_empty() || lock.waiter(&uid).is_some();
+        self.cluster.is_some() && !lock.holds(&uid) && (passed_on || self.run_is_stopped())
     }
 
     /// Until when this pod will be gone is told to those that wait: should its node be lost, it is all they know.
