@@ -5,6 +5,7 @@ pub mod config;
 pub mod control;
 pub mod domain;
 pub mod flink;
+pub mod inject;
 mod kill;
 pub mod kubernetes;
 pub mod launcher;
