@@ -2,6 +2,8 @@
 //!
 //! One pure function, [`inject`], behind the webhook and behind `drey inject`; [`uninject`] takes back exactly what it added.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::Pod;
 
 /// Opts a pod in (`"true"`) or out (`"false"`).
@@ -23,6 +25,19 @@ pub struct Settings {
     pub native_sidecar: bool,
     /// Whether a Flink pod without the annotation is injected: its namespace has opted in.
     pub opted_in: bool,
+}
+
+/// What is known of a pod from elsewhere, for warnings. Nothing of it is needed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Flink's configuration, flat, as the pod's ConfigMap has it; `FLINK_PROPERTIES` of the pod goes above it.
+    pub flink_configuration: Option<BTreeMap<String, String>>,
+    /// How many pods there are of this one's template.
+    pub replicas: Option<i32>,
+    /// What the pod's service account lacks, in words such as `patch configmaps/drey-orders`.
+    pub missing_rights: Vec<String>,
+    /// The FlinkDeployment of the Flink Kubernetes Operator that the pod's owners belong to.
+    pub flink_deployment: Option<String>,
 }
 
 /// What Flink's process in a pod is.
@@ -79,7 +94,7 @@ pub struct Refused {
 ///
 /// # Errors
 /// When an annotation is unknown or bad, or the pod cannot be understood.
-pub fn inject(_pod: &Pod, _settings: &Settings) -> Result<Outcome, Refused> {
+pub fn inject(_pod: &Pod, _settings: &Settings, _facts: &Facts) -> Result<Outcome, Refused> {
     Ok(Outcome::Skipped(Skipped {
         reason: "NotOptedIn",
         message: String::new(),
