@@ -27,7 +27,7 @@ pub use docs::markdown_table;
 pub use error::{ConfigError, ConfigErrors};
 pub use sources::Source;
 pub use table::{Settings, Spec, TABLE};
-pub use values::{LockBreak, LogFormat, Mode, Restart};
+pub use values::{Labels, LockBreak, LogFormat, Mode, Ports, Restart};
 
 use serde_json::Value;
 

@@ -21,6 +21,7 @@ pub(super) fn check(settings: &Settings, resolver: &mut Resolver) {
     pairs(resolver);
     endpoints(settings, resolver);
     session(settings, resolver);
+    metrics(settings, resolver);
 }
 
 /// Notes what is wrong with `key`, where it was given.
@@ -67,6 +68,8 @@ fn paths(settings: &Settings, resolver: &mut Resolver) {
         ("rest-bearer-file", &settings.rest_bearer_file),
         ("rest-basic-file", &settings.rest_basic_file),
         ("storage-ca", &settings.storage_ca),
+        ("metrics-web-config", &settings.metrics_web_config),
+        ("metrics-relabel", &settings.metrics_relabel),
     ] {
         if let Some(why) = file.as_deref().and_then(unreadable_file) {
             wrong(resolver, key, why, "name a file that can be read");
@@ -182,5 +185,17 @@ fn session(settings: &Settings, resolver: &mut Resolver) {
             "name a file that can be read",
         ),
         Ok(_) => {}
+    }
+}
+
+/// Drey must not read itself.
+fn metrics(settings: &Settings, resolver: &mut Resolver) {
+    let Some(address) = settings.metrics_address else {
+        return;
+    };
+    if settings.flink_metrics_port.contains(address.port()) {
+        let what = format!("has the port {} of `metrics-address`", address.port());
+        let remedy = "keep the two apart, as 9249 and 9250-9260";
+        wrong(resolver, "flink-metrics-port", what, remedy);
     }
 }

@@ -1,4 +1,5 @@
 //! Text to value, one function for each kind of value. No I/O.
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use jiff::fmt::friendly::SpanParser;
 use url::Url;
 
 use super::error::Problem;
-use super::values::{Choice, LockBreak};
+use super::values::{Choice, Labels, LockBreak, Ports};
 use crate::domain::claim::ClaimMode;
 use crate::flink::version::FlinkVersion;
 use crate::telemetry;
@@ -208,6 +209,92 @@ pub(super) fn history(text: &str) -> Parsed<usize> {
         _ => Err(Problem::new(
             format!("{} is not a number from 1 to 100", quoted(text)),
             "give one, such as `10`",
+        )),
+    }
+}
+
+/// Labels whose values Drey knows.
+const KNOWN_LABELS: [&str; 3] = ["cluster_id", "namespace", "pod"];
+
+/// An address to listen at. A name could stand for several, so it is numeric.
+pub(super) fn some_address(text: &str) -> Parsed<Option<SocketAddr>> {
+    match text.parse::<SocketAddr>() {
+        Ok(address) => Ok(Some(address)),
+        Err(_) => Err(Problem::new(
+            format!("{} is not an IP address with a port", quoted(text)),
+            "give one, such as `0.0.0.0:9249` or `[::]:9249`",
+        )),
+    }
+}
+
+/// One port, or a range with `-` between its ends.
+pub(super) fn ports(text: &str) -> Parsed<Ports> {
+    const MOST: u16 = 1000;
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    match (first.parse(), last.parse()) {
+        (Ok(first), Ok(last)) if (1..=last).contains(&first) && last - first < MOST => {
+            Ok(Ports { first, last })
+        }
+        _ => Err(Problem::new(
+            format!(
+                "{} is neither a port nor a range of at most {MOST} ports",
+                quoted(text)
+            ),
+            "give one, such as `9250` or `9250-9260`",
+        )),
+    }
+}
+
+/// `NAME=VALUE,…`; names that Drey knows a value for may stand alone.
+pub(super) fn labels(text: &str) -> Parsed<Labels> {
+    if text == "none" {
+        return Ok(Labels::default());
+    }
+    let mut labels: Vec<(String, Option<String>)> = Vec::new();
+    for word in text.split(',') {
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (word, None),
+        };
+        if !label_name(name) || name.starts_with("__") {
+            let what = format!("{} is not the name of a label", quoted(name));
+            return Err(Problem::new(what, "use letters, digits and `_`"));
+        }
+        if value.is_none() && !KNOWN_LABELS.contains(&name) {
+            let what = format!("the label {} has no value", quoted(name));
+            let remedy = "write `NAME=VALUE`; only `cluster_id`, `namespace` and `pod` stand alone";
+            return Err(Problem::new(what, remedy));
+        }
+        if value
+            .as_ref()
+            .is_some_and(|value| value.is_empty() || value.chars().any(char::is_control))
+        {
+            let what = format!(
+                "the value of the label {} is not printable text",
+                quoted(name)
+            );
+            return Err(Problem::new(what, "give one"));
+        }
+        if labels.iter().any(|(other, _)| other == name) {
+            let what = format!("the label {} comes twice", quoted(name));
+            return Err(Problem::new(what, "keep one of them"));
+        }
+        labels.push((name.to_owned(), value));
+    }
+    Ok(Labels(labels))
+}
+
+fn label_name(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.chars().all(inner) && !text.is_empty() && !text.starts_with(|c: char| c.is_ascii_digit())
+}
+
+pub(super) fn count(text: &str) -> Parsed<usize> {
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err(Problem::new(
+            format!("{} is not a number above 0", quoted(text)),
+            "give one, such as `1000`",
         )),
     }
 }

@@ -1,4 +1,5 @@
 //! Values as `drey config` shows them: as they could be written, and as JSON.
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::parse;
-use super::values::{Choice, LockBreak};
+use super::values::{Choice, Labels, LockBreak, Ports};
 use crate::flink::version::FlinkVersion;
 
 /// Can be shown.
@@ -58,4 +59,7 @@ shown! {
     Url: |it| it.as_str();
     Duration: |it| parse::time(*it);
     FlinkVersion: |it| it.to_string();
+    SocketAddr: |it| it.to_string();
+    Ports: |it| it.to_string();
+    Labels: |it| it.to_string();
 }

@@ -1,6 +1,7 @@
 //! The one table of settings: field, type, key, default, parser and help text of each.
 //!
 //! Flag (`--KEY`), environment variable (`DREY_KEY`), file key, help and documentation are all made from it.
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use url::Url;
 use super::parse;
 use super::shown::Shown;
 use super::sources::Resolver;
-use super::values::{LockBreak, LogFormat, Mode, Restart};
+use super::values::{Labels, LockBreak, LogFormat, Mode, Ports, Restart};
 use crate::domain::claim::ClaimMode;
 use crate::domain::restore::Strategy;
 use crate::domain::savepoint::SavepointFormat;
@@ -185,6 +186,23 @@ settings! {
         rest_timeout: Duration { "rest-timeout", "TIME", default "5s" => |text| parse::duration(text, Duration::from_millis(1), parse::HOUR) }
         /// Whether the name in the JobManager's certificate must be the one in its address.
         rest_verify_hostname: bool { "rest-verify-hostname", "true|false", default "true", alone "true" => parse::boolean }
+    }
+    "Metrics": {
+        /// Where Prometheus finds the metrics of Flink and of Drey, as `0.0.0.0:9249`. Nothing is served if not given.
+        metrics_address: Option<SocketAddr> { "metrics-address", "IP:PORT" => parse::some_address }
+        /// Where Flink's own reporter listens then: the first free port of these.
+        flink_metrics_port: Ports { "flink-metrics-port", "PORT|FIRST-LAST", default "9250-9260" => parse::ports }
+        /// TLS and users of `metrics-address`, in the format of Prometheus' exporters (`--web.config.file`).
+        metrics_web_config: Option<PathBuf> { "metrics-web-config", "FILE" => parse::some_path }
+        /// YAML list of rules, as Prometheus' `metric_relabel_configs`, for what is kept of Flink's series.
+        metrics_relabel: Option<PathBuf> { "metrics-relabel", "FILE" => parse::some_path }
+        /// Labels for each of Flink's series that has none of the same name: `cluster_id`, `namespace`, `pod`, or any
+        /// `NAME=VALUE`.
+        metrics_labels: Labels { "metrics-labels", "NAME[=VALUE],…", default "none" => parse::labels }
+        /// How many of Flink's series one answer has at most.
+        metrics_series_limit: usize { "metrics-series-limit", "N", default "500000" => parse::count }
+        /// For how long one reading of Flink is an answer for all who ask.
+        metrics_cache: Duration { "metrics-cache", "TIME", default "1s" => |text| parse::duration(text, Duration::ZERO, Duration::from_secs(60)) }
     }
     "Object storage": {
         /// Server to use instead of Amazon's. From Flink's configuration if not given.

@@ -72,6 +72,9 @@ fn samples(spec: &Spec, dir: &Path) -> [String; 3] {
         ],
         (_, "N") => ["1", "2", "3"],
         (_, "VERSION") => ["1.13.0", "1.20.2", "2.3.0"],
+        ("metrics-address", _) => ["127.0.0.1:9249", "0.0.0.0:9249", "[::]:9249"],
+        ("flink-metrics-port", _) => ["9251", "9300-9310", "9252"],
+        ("metrics-labels", _) => ["cluster_id", "namespace,team=a b", "pod,x=1"],
         ("log-level", _) => ["debug", "drey=debug,hyper=info", "error"],
         (_, value) if value.contains('|') => {
             let all: Vec<&str> = value.split('|').collect();

@@ -1,4 +1,5 @@
 //! Values that only settings have.
+use std::fmt;
 use std::time::Duration;
 
 use crate::domain::claim::ClaimMode;
@@ -78,5 +79,56 @@ impl LockBreak {
             Self::After(time) => Some(time),
             Self::Never => None,
         }
+    }
+}
+
+/// A range of ports, both ends included.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ports {
+    /// The first one.
+    pub first: u16,
+    /// The last one.
+    pub last: u16,
+}
+
+impl Ports {
+    /// All of them.
+    pub fn all(self) -> impl Iterator<Item = u16> {
+        self.first..=self.last
+    }
+
+    /// Whether `port` is one of them.
+    #[must_use]
+    pub fn contains(self, port: u16) -> bool {
+        (self.first..=self.last).contains(&port)
+    }
+}
+
+impl fmt::Display for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.first == self.last {
+            true => write!(f, "{}", self.first),
+            false => write!(f, "{}-{}", self.first, self.last),
+        }
+    }
+}
+
+/// Labels for series, with their values; `None` where Drey knows the value.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Labels(pub Vec<(String, Option<String>)>);
+
+impl fmt::Display for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("none");
+        }
+        for (number, (name, value)) in self.0.iter().enumerate() {
+            let comma = if number == 0 { "" } else { "," };
+            let value = value
+                .as_ref()
+                .map_or_else(String::new, |value| format!("={value}"));
+            write!(f, "{comma}{name}{value}")?;
+        }
+        Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! The command that starts Flink: what it says about the mode, and where Drey's arguments go.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process;
@@ -202,15 +203,25 @@ impl Command {
     /// its value wherever the command sets a key of it by `-D`, since that would win over the file.
     #[must_use]
     pub fn with(&self, order: &StartOrder, directory: &Path) -> process::Command {
+        self.with_keys(&order.set, &order.args, directory)
+    }
+
+    /// As [`Command::with`], for a start without an order.
+    pub(super) fn with_keys(
+        &self,
+        set: &BTreeMap<String, String>,
+        more: &[String],
+        directory: &Path,
+    ) -> process::Command {
         let native = self.is_native();
         let overruled = |arg: &OsString| match arg.to_str() {
             // `bash -c "kubernetes-jobmanager.sh kubernetes-application -Dkey=value"` is one argument.
             Some(text) if native => text
                 .split_inclusive(char::is_whitespace)
-                .map(|word| overruled(word, order))
+                .map(|word| overruled(word, set))
                 .collect::<String>()
                 .into(),
-            Some(text) => overruled(text, order).into(),
+            Some(text) => overruled(text, set).into(),
             None => arg.clone(),
         };
         let mut args: Vec<OsString> = self.args.iter().map(overruled).collect();
@@ -228,7 +239,7 @@ impl Command {
                 .is_some_and(|arg| verbs.contains(&arg) || class(arg))
         };
         let at = args.iter().position(verb).map_or(0, |at| at + 1);
-        args.splice(at..at, order.args.iter().map(OsString::from));
+        args.splice(at..at, more.iter().map(OsString::from));
         let mut command = process::Command::new(&self.program);
         command.args(args).env("FLINK_CONF_DIR", directory);
         command
@@ -243,14 +254,14 @@ impl Command {
 }
 
 /// `-Dkey=value` and `key=value` with Drey's value; white space behind it stays.
-fn overruled(text: &str, order: &StartOrder) -> String {
+fn overruled(text: &str, set: &BTreeMap<String, String>) -> String {
     let (dash, property) = text
         .strip_prefix("-D")
         .map_or(("", text), |property| ("-D", property));
     let space = &property[property.trim_end().len()..];
     let value = property
         .split_once('=')
-        .and_then(|(key, _)| Some((key, order.set.get(key)?)));
+        .and_then(|(key, _)| Some((key, set.get(key)?)));
     value.map_or_else(
         || text.to_owned(),
         |(key, value)| format!("{dash}{key}={value}{space}"),
@@ -311,7 +322,6 @@ fn known(name: &str) -> Option<Kind> {
 mod tests {
     use super::*;
     use crate::domain::pointer::RunId;
-    use std::collections::BTreeMap;
 
     fn command(line: &str) -> Result<Command, CommandError> {
         let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();

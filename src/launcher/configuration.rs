@@ -7,10 +7,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process;
 
-use crate::config::Settings;
+use crate::config::{Ports, Settings};
 use crate::control::{Prepare, StartOrder};
 use crate::flink::config_file::{ConfDir, ConfDirError, ConfigFile, ConfigFileError, ConfigFormat};
 use crate::flink::home::{HomeError, detect_version};
+use crate::flink::reporter::reporter_keys;
 use crate::flink::version::FlinkVersion;
 use crate::pointer_file::PointerError;
 
@@ -100,6 +101,8 @@ pub struct Configuration {
     version: FlinkVersion,
     /// Flink is started by the entrypoint of its official image.
     image: Option<Image>,
+    /// The port where Drey serves metrics, and those of Flink's own reporter then.
+    metrics: Option<(u16, Ports)>,
 }
 
 impl Configuration {
@@ -132,10 +135,13 @@ impl Configuration {
             Some(directory) => directory.to_owned(),
             None => home.ok_or_else(missing)?.join("conf"),
         };
+        let ports = settings.flink_metrics_port;
+        let served = settings.metrics_address.map(|address| address.port());
         Ok(Self {
             directory,
             version,
             image,
+            metrics: served.map(|served| (served, ports)),
         })
     }
 
@@ -177,8 +183,10 @@ impl Configuration {
         order: &StartOrder,
     ) -> Result<process::Command, LaunchError> {
         let (directory, copy) = self.seed(state_dir)?;
-        apply(&directory, order)?;
-        let mut command = command.with(order, &copy);
+        let mut order = order.clone();
+        order.set.extend(self.reporter(command, &directory)?);
+        apply(&directory, &order)?;
+        let mut command = command.with(&order, &copy);
         self.shadow(&mut command, &directory, &copy)?;
         Ok(command)
     }
@@ -193,10 +201,25 @@ impl Configuration {
         state_dir: &Path,
     ) -> Result<process::Command, LaunchError> {
         let (directory, copy) = self.seed(state_dir)?;
-        let mut command = command.plain();
-        command.env("FLINK_CONF_DIR", &copy);
+        let set = self.reporter(command, &directory)?;
+        edit(&directory, &[], &set)?;
+        let mut command = command.with_keys(&set, &[], &copy);
         self.shadow(&mut command, &directory, &copy)?;
         Ok(command)
+    }
+
+    /// What Flink's own reporter needs, where Drey serves its metrics.
+    fn reporter(
+        &self,
+        command: &Command,
+        directory: &ConfDir,
+    ) -> Result<BTreeMap<String, String>, LaunchError> {
+        let Some((served, ports)) = self.metrics else {
+            return Ok(BTreeMap::new());
+        };
+        let mut configuration = directory.load()?.entries().clone();
+        configuration.extend(command.dynamic());
+        Ok(reporter_keys(&configuration, served, ports))
     }
 
     /// A fresh copy of the configuration, and where it is.
@@ -270,15 +293,23 @@ impl Configuration {
 /// # Errors
 /// When a key cannot be set; the file is then as it was.
 pub fn apply(directory: &ConfDir, order: &StartOrder) -> Result<bool, LaunchError> {
+    edit(directory, &order.remove, &order.set)
+}
+
+fn edit(
+    directory: &ConfDir,
+    remove: &[String],
+    set: &BTreeMap<String, String>,
+) -> Result<bool, LaunchError> {
     let mut file: ConfigFile = directory.load()?;
     let failed = |key: &str| {
         let (key, file) = (key.to_owned(), directory.file().to_owned());
         move |source| LaunchError::Key { key, file, source }
     };
-    for key in &order.remove {
+    for key in remove {
         file.remove(key).map_err(failed(key))?;
     }
-    for (key, value) in &order.set {
+    for (key, value) in set {
         file.set(key, value).map_err(failed(key))?;
     }
     Ok(directory.save(&file)?)
@@ -332,6 +363,7 @@ mod tests {
                 patch: 0,
             },
             image: None,
+            metrics: None,
         };
         configuration.seed(dir.path()).expect("copied");
 

@@ -18,7 +18,8 @@ use crate::process::Flink;
 pub struct TaskManager {
     settings: Settings,
     command: Command,
-    /// What the image's entrypoint needs; a script or class reads the user's configuration as it is.
+    /// What the image's entrypoint needs, and Flink's reporter of metrics; else a script or class reads the user's
+    /// configuration as it is.
     configuration: Option<Configuration>,
     signals: mpsc::Receiver<&'static str>,
 }
@@ -33,8 +34,8 @@ impl TaskManager {
         command: Command,
         signals: mpsc::Receiver<&'static str>,
     ) -> Result<Self, LaunchError> {
-        let configuration = command
-            .is_entrypoint(&settings.entrypoint)
+        let own = command.is_entrypoint(&settings.entrypoint) || settings.metrics_address.is_some();
+        let configuration = own
             .then(|| Configuration::find(&settings, &command))
             .transpose()?;
         Ok(Self {
