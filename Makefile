@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: help demo test test-all test-k8s test-matrix bench bench-k8s build clean
+.PHONY: help demo test test-all test-k8s test-matrix bench bench-k8s build install-yaml clean
 
 # Where rustup puts cargo, should it be installed just now.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -24,6 +24,7 @@ help:
 	make bench        what Drey costs, in time and memory
 	make bench-k8s    what it costs and saves in pods of a real Kubernetes node, beside plain Flink; 20 minutes
 	make build        the static binary, for release
+	make install-yaml renders deploy/install.yaml from deploy/chart
 	make clean        remove what was built here; downloads stay in ~/.cache/drey
 	END
 
@@ -82,6 +83,14 @@ build:
 	@tests/setup.sh tools
 	drey=$$(cargo build --locked --release --message-format=json-render-diagnostics | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
 	ls -l "$$drey"
+
+install-yaml:
+	@helm=$$(tests/setup.sh helm)
+	{
+		echo "# Drey's webhook for kubectl apply -f, rendered from deploy/chart by: make install-yaml"
+		"$$helm" template drey deploy/chart --namespace drey-system --set namespace.create=true
+	} >deploy/install.yaml.new
+	mv deploy/install.yaml.new deploy/install.yaml
 
 clean:
 	for node in target/k8s target/k8s-bench; do [[ ! -e $$node ]] || tests/cluster/node.sh down "$$node"; done

@@ -17,6 +17,7 @@
 #   stores            the three, and the plugins of FLINK_1 and FLINK_2, with Go, npm and Maven where they are missing
 #   kubernetes        kube-apiserver, kubelet and so on         prints the directory
 #   etcd, coredns     what else a cluster consists of             print the binary
+#   helm              Helm, for deploy/chart                      prints the binary
 #   node              containerd, runc and what else a node       prints the archive of the sandbox image
 #                     takes, as packages (needs root)
 #   images            the images of Flink and of the example      prints an archive for node.sh load
@@ -413,6 +414,11 @@ part_coredns() {
     echo "$CACHE/coredns/$COREDNS/coredns"
 }
 
+part_helm() {
+    build "$CACHE/helm/$HELM" make_go "helm.sh/helm/${HELM%%.*}/cmd/helm@$HELM"
+    echo "$CACHE/helm/$HELM/helm"
+}
+
 part_node() {
     local missing=() name
     for name in containerd runc iptables openssl debootstrap; do have "$name" || missing+=("$name"); done
@@ -567,10 +573,10 @@ main() {
             start "$1" "$2"
             shift
             ;;
-        s3 | gcs | azurite | versions | kubernetes | etcd | coredns | node | base-image | images) start "$1" ;;
+        s3 | gcs | azurite | versions | kubernetes | etcd | coredns | helm | node | base-image | images) start "$1" ;;
         stores) for part in s3 gcs azurite "s3-plugin $FLINK_1" "s3-plugin $FLINK_2"; do start $part; done ;;
         default) for version in $FLINK_1 $FLINK_2; do start java-args "$version"; done ;;
-        cluster) for part in kubernetes etcd coredns node images; do start "$part"; done ;;
+        cluster) for part in kubernetes etcd coredns helm node images; do start "$part"; done ;;
         matrix) for version in $FLINK_MATRIX; do start java-args "$version"; done ;;
         -h | --help) usage; exit ;;
         *) echo "setup: error: no such part: $1; see tests/setup.sh --help" >&2; exit 64 ;;

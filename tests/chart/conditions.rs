@@ -1,0 +1,160 @@
+//! The conditions of the webhook's entries and of the policy, on a real API server that cannot reach any webhook: who depends
+//! on it, and what is refused without it.
+
+use std::time::Duration;
+
+use kube::Client;
+use serde_json::{Value, json};
+
+use crate::api_server::ApiServer;
+use crate::helm::{only, render};
+
+/// How long an API server may take to act on a configuration that was just made.
+const ACTIVE: Duration = Duration::from_secs(60);
+
+/// Creates a pod by dry run with labels, annotations and arguments; what it was refused with.
+async fn create(admin: &Client, namespace: &str, pod: &Value) -> Option<String> {
+    let path = format!("/api/v1/namespaces/{namespace}/pods?dryRun=All");
+    let request = http::Request::post(path)
+        .header("content-type", "application/json")
+        .body(serde_json::to_vec(pod).unwrap())
+        .unwrap();
+    let answer = admin.request::<Value>(request).await;
+    answer.err().map(|error| error.to_string())
+}
+
+fn pod(component: Option<&str>, args: &[&str], annotations: &[(&str, &str)]) -> Value {
+    let mut metadata = json!({"name": "pod"});
+    if let Some(component) = component {
+        metadata["labels"] = json!({"component": component});
+    }
+    for (key, value) in annotations {
+        metadata["annotations"][*key] = json!(value);
+    }
+    let container = json!({"name": "flink", "image": "flink", "args": args});
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": metadata, "spec": {"containers": [container]},
+    })
+}
+
+/// Waits until this pod is refused, so that what was installed certainly counts.
+async fn until_refused(admin: &Client, pod: &Value) {
+    let all = async {
+        while create(admin, "plain", pod).await.is_none() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let waited = tokio::time::timeout(ACTIVE, all).await;
+    assert!(waited.is_ok(), "not refused within {ACTIVE:?}: {pod}");
+}
+
+async fn server() -> (ApiServer, Client) {
+    let server = ApiServer::start().await;
+    let admin = server.admin().await;
+    for name in ["plain", "drey-system"] {
+        server.namespace(name).await;
+    }
+    let labelled = json!({
+        "apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": "labelled", "labels": {"drey.io/inject": "enabled"}},
+    });
+    server.apply("/api/v1/namespaces/labelled", &labelled).await;
+    (server, admin)
+}
+
+async fn install(server: &ApiServer, objects: &[Value], kind: &str, plural: &str) {
+    let object = only(objects, kind);
+    let path = format!("/apis/admissionregistration.k8s.io/v1/{plural}/drey");
+    server.apply(&path, object).await;
+}
+
+const IN: (&str, &str) = ("drey.io/inject", "true");
+const OUT: (&str, &str) = ("drey.io/inject", "false");
+const JOB_MANAGER: &[&str] = &["standalone-job", "--job-classname", "org.example.Orders"];
+const TASK_MANAGER: &[&str] = &["taskmanager"];
+
+#[tokio::test]
+async fn without_the_webhook_only_opted_in_jobmanagers_are_refused() {
+    let (server, admin) = server().await;
+    let kind = "MutatingWebhookConfiguration";
+    install(&server, &render(&[]), kind, "mutatingwebhookconfigurations").await;
+    let native = ["bash", "-c", "exec java"];
+    let role = |role| [IN, ("drey.io/role", role)];
+    until_refused(&admin, &pod(None, JOB_MANAGER, &[IN])).await;
+
+    for (refused, namespace, pod) in [
+        (true, "plain", pod(Some("jobmanager"), &native, &[IN])),
+        (true, "plain", pod(None, JOB_MANAGER, &[IN])),
+        // What is not known for certain might be a JobManager.
+        (true, "plain", pod(None, &native, &[IN])),
+        (
+            true,
+            "plain",
+            pod(None, &native, &[("drey.io/inject", "yes")]),
+        ),
+        (true, "plain", pod(None, TASK_MANAGER, &role("jobmanager"))),
+        (false, "plain", pod(None, &native, &role("taskmanager"))),
+        (false, "plain", pod(Some("taskmanager"), &native, &[IN])),
+        (false, "plain", pod(None, TASK_MANAGER, &[IN])),
+        (false, "plain", pod(None, JOB_MANAGER, &[OUT])),
+        (false, "plain", pod(None, JOB_MANAGER, &[])),
+        (true, "labelled", pod(None, JOB_MANAGER, &[])),
+        (
+            true,
+            "labelled",
+            pod(None, JOB_MANAGER, &[("other", "annotation")]),
+        ),
+        (true, "labelled", pod(Some("jobmanager"), &native, &[])),
+        (true, "labelled", pod(None, JOB_MANAGER, &[IN])),
+        (false, "labelled", pod(None, JOB_MANAGER, &[OUT])),
+        (false, "labelled", pod(None, TASK_MANAGER, &[])),
+        (false, "labelled", pod(None, &native, &[])),
+        (false, "drey-system", pod(None, JOB_MANAGER, &[IN])),
+        (false, "kube-system", pod(None, JOB_MANAGER, &[IN])),
+    ] {
+        let error = create(&admin, namespace, &pod).await;
+        assert_eq!(error.is_some(), refused, "{namespace} {pod}: {error:?}");
+        if let Some(error) = error {
+            assert!(error.contains("jobmanager.drey.io"), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_policy_refuses_opted_in_pods_that_are_not_injected() {
+    let (server, admin) = server().await;
+    let objects = render(&["--set=admissionPolicy.enabled=true"]);
+    let policy = "ValidatingAdmissionPolicy";
+    install(&server, &objects, policy, "validatingadmissionpolicies").await;
+    let binding = "ValidatingAdmissionPolicyBinding";
+    install(
+        &server,
+        &objects,
+        binding,
+        "validatingadmissionpolicybindings",
+    )
+    .await;
+    until_refused(&admin, &pod(None, JOB_MANAGER, &[IN])).await;
+    let injected = [IN, ("drey.io/status", "{}")];
+
+    for (refused, namespace, pod) in [
+        (true, "plain", pod(None, JOB_MANAGER, &[IN])),
+        (true, "plain", pod(None, TASK_MANAGER, &[IN])),
+        (true, "plain", pod(None, &["sleep"], &[IN])),
+        (false, "plain", pod(None, JOB_MANAGER, &injected)),
+        (false, "plain", pod(None, JOB_MANAGER, &[OUT])),
+        (false, "plain", pod(None, JOB_MANAGER, &[])),
+        (true, "labelled", pod(None, JOB_MANAGER, &[])),
+        (true, "labelled", pod(None, TASK_MANAGER, &[])),
+        (false, "labelled", pod(None, TASK_MANAGER, &[OUT])),
+        (false, "labelled", pod(None, &["sleep"], &[])),
+        (false, "drey-system", pod(None, JOB_MANAGER, &[IN])),
+    ] {
+        let error = create(&admin, namespace, &pod).await;
+        assert_eq!(error.is_some(), refused, "{namespace} {pod}: {error:?}");
+        if let Some(error) = error {
+            assert!(error.contains("Drey is not in it"), "{error}");
+        }
+    }
+}
