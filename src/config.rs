@@ -33,6 +33,7 @@ use serde_json::Value;
 
 use error::Problem;
 use file::Content;
+pub(crate) use parse::{quoted, time};
 pub(crate) use sources::nearest;
 use sources::{CONFIG_KEY, Environment, Resolver, spec};
 
@@ -108,6 +109,37 @@ pub fn load(
         resolver.give_os(key, text, source);
     }
     finish(resolver)
+}
+
+/// Whether Flink and Kubernetes take this as the name of a cluster.
+#[must_use]
+pub fn is_cluster_id(text: &str) -> bool {
+    parse::cluster_id(text).is_ok()
+}
+
+/// The annotation by which a pod gives the setting `key`.
+#[must_use]
+pub fn annotation(key: &str) -> String {
+    format!("drey.io/{key}")
+}
+
+/// The settings that a pod's annotations give, for a process on another machine: no file that they name is looked for here.
+///
+/// # Errors
+/// Every value that is wrong, and values that do not go together.
+pub fn of_annotations<'a>(
+    given: impl IntoIterator<Item = (&'static Spec, &'a str)>,
+) -> Result<Settings, ConfigErrors> {
+    let mut resolver = Resolver::default();
+    for (spec, text) in given {
+        resolver.give(spec.key, text.to_owned(), Source::Annotation);
+    }
+    let settings = Settings::resolve(&mut resolver);
+    check::together(&settings, &mut resolver);
+    match resolver.errors.is_empty() {
+        true => Ok(settings),
+        false => Err(ConfigErrors(resolver.errors)),
+    }
 }
 
 fn finish(mut resolver: Resolver) -> Result<Loaded, ConfigErrors> {

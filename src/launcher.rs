@@ -27,6 +27,7 @@ use crate::domain::pointer::{RunId, TriggerReason};
 use crate::process::{Exit, Flink};
 use crate::telemetry::one_line;
 
+pub(crate) use command::Starts;
 pub use command::{Command, CommandError};
 pub use configuration::{Configuration, LaunchError, apply};
 pub use task_manager::TaskManager;

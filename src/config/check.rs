@@ -17,10 +17,15 @@ const SOCKET_PATH: usize = 107;
 /// Checks settings against each other and against the file system.
 pub(super) fn check(settings: &Settings, resolver: &mut Resolver) {
     paths(settings, resolver);
+    together(settings, resolver);
+    session(settings, resolver);
+}
+
+/// Checks settings against each other alone.
+pub(super) fn together(settings: &Settings, resolver: &mut Resolver) {
     tls(settings, resolver);
     pairs(resolver);
     endpoints(settings, resolver);
-    session(settings, resolver);
     metrics(settings, resolver);
 }
 

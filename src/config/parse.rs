@@ -323,7 +323,7 @@ pub(super) fn duration(text: &str, least: Duration, most: Duration) -> Parsed<Du
 }
 
 /// A time as the settings write it.
-pub(super) fn time(value: Duration) -> String {
+pub(crate) fn time(value: Duration) -> String {
     jiff::fmt::friendly::SpanPrinter::new()
         .spacing(jiff::fmt::friendly::Spacing::None)
         .unsigned_duration_to_string(&value)
@@ -340,7 +340,7 @@ pub(super) fn log_level(text: &str) -> Parsed<String> {
 }
 
 /// A value as it goes into a message: in one line, not too long.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     const MOST: usize = 60;
     let short: String = text
         .chars()

@@ -22,6 +22,8 @@ pub enum Source {
         /// The line, from 1.
         line: usize,
     },
+    /// In an annotation of the pod, see [`annotation`](super::annotation).
+    Annotation,
     /// Nowhere.
     Default,
 }
@@ -34,6 +36,7 @@ impl Source {
             Self::Flag => "flag",
             Self::Env(_) => "env",
             Self::File { .. } => "file",
+            Self::Annotation => "annotation",
             Self::Default => "default",
         }
     }
@@ -45,6 +48,7 @@ impl Source {
             Self::Flag => format!("flag `--{key}`"),
             Self::Env(_) => self.to_string(),
             Self::File { .. } => format!("{self} key `{key}`"),
+            Self::Annotation => format!("annotation `{}`", super::annotation(key)),
             Self::Default => format!("default of `{key}`"),
         }
     }
@@ -56,6 +60,7 @@ impl fmt::Display for Source {
             Self::Flag => write!(f, "flag"),
             Self::Env(name) => write!(f, "env `{name}`"),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Annotation => write!(f, "annotation"),
             Self::Default => write!(f, "default"),
         }
     }

@@ -59,6 +59,31 @@ enum Kind {
     Other { application: bool },
 }
 
+/// What a command line starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Starts {
+    JobManager { native: bool },
+    TaskManager,
+}
+
+impl Starts {
+    /// What a command line says itself, if anything.
+    pub(crate) fn read<'a>(words: impl Iterator<Item = &'a str>) -> Option<Self> {
+        let name = |word: &'a str| Path::new(word).file_name().and_then(OsStr::to_str);
+        match words
+            .flat_map(str::split_whitespace)
+            .filter_map(name)
+            .find_map(known)?
+        {
+            Kind::TaskManager { .. } => Some(Self::TaskManager),
+            Kind::NativeApplication | Kind::NativeSession => {
+                Some(Self::JobManager { native: true })
+            }
+            _ => Some(Self::JobManager { native: false }),
+        }
+    }
+}
+
 /// The command that starts Flink.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
