@@ -8,6 +8,7 @@ mod restore;
 mod run;
 mod savepoint;
 mod status;
+mod webhook;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -72,6 +73,9 @@ enum Command {
     Pointer(pointer::PointerArgs),
     /// Show what a savepoint or checkpoint holds
     Inspect(inspect::InspectArgs),
+    /// Inject Flink pods as they are created: the admission webhook
+    #[command(after_help = webhook::HELP)]
+    Webhook(Box<webhook::WebhookArgs>),
     /// Show the effective settings and where each comes from
     Config(ConfigArgs),
 }
@@ -145,6 +149,7 @@ fn dispatch(command: Command, env: Vec<(OsString, OsString)>) -> anyhow::Result<
         Command::Status(args) => status::run(&args, env),
         Command::Pointer(args) => pointer::run(&args, env),
         Command::Inspect(args) => inspect::run(&args, env),
+        Command::Webhook(args) => webhook::run(*args),
         Command::Config(args) => {
             config::run(&args, env, &mut io::stdout())?;
             Ok(ExitCode::SUCCESS)

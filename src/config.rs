@@ -78,6 +78,16 @@ impl Loaded {
     }
 }
 
+/// A time such as `30s` or `1h30m`, as the settings write it, of up to ten years.
+///
+/// # Errors
+/// What is wrong with it, and the remedy.
+pub(crate) fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
+    const YEAR: u32 = 366;
+    let most = parse::DAY * (10 * YEAR);
+    parse::duration(text, std::time::Duration::ZERO, most).map_err(|problem| problem.text())
+}
+
 /// Settings from the command line, the environment and the file that either of them names.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 //! Every request has a time limit, and none is repeated here: whoever asks decides what a failure means. There is no polling;
 //! what must be known at once is watched, one object by its name.
 
+pub(crate) mod admission;
 mod client;
 mod error;
 pub mod events;

@@ -17,4 +17,5 @@ pub mod storage;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;
+pub mod webhook;
 pub use kill::kill_point;

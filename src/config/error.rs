@@ -26,6 +26,11 @@ impl Problem {
         }
     }
 
+    /// Without a place: what went wrong, and the remedy.
+    pub(super) fn text(&self) -> String {
+        format!("{}; {}", self.what, self.remedy)
+    }
+
     /// At the place where the setting `key` was given.
     pub(super) fn given(self, source: &Source, key: &str) -> ConfigError {
         self.at(source.naming(key))

@@ -195,10 +195,9 @@ impl KubeError {
 
 /// The rule that is missing, as it is written in a Role.
 fn remedy(verb: &str, resource: &str, group: &str, name: &str) -> String {
-    let kind = if ["nodes", "namespaces"].contains(&resource) && resource == "nodes" {
-        "ClusterRole"
-    } else {
-        "Role"
+    let kind = match resource {
+        "nodes" | "mutatingwebhookconfigurations" => "ClusterRole",
+        _ => "Role",
     };
     // A right to create cannot be bound to a name: the API server does not look at it then.
     let names = if resource == "configmaps" && verb != "create" {

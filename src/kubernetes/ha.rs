@@ -54,6 +54,7 @@ impl HighAvailability {
     ) -> impl Stream<Item = Result<Option<String>, KubeError>> + Unpin + use<> {
         let target = Target {
             resource: "configmaps",
+            group: "",
             name: self.leader_map.clone(),
         };
         watch_object::<ConfigMap>(self.api(), target)

@@ -136,6 +136,7 @@ pub fn watch_pod(
 ) -> impl Stream<Item = Result<Option<PodSight>, KubeError>> + Unpin + use<> {
     let target = Target {
         resource: "pods",
+        group: "",
         name: name.to_owned(),
     };
     watch_object::<Pod>(kube.api(), target).map(|seen| Ok(seen?.map(|pod| sight(&pod))))

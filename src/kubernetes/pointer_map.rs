@@ -148,6 +148,7 @@ impl PointerMap {
         let cluster_id = self.cluster_id.clone();
         let target = Target {
             resource: "configmaps",
+            group: "",
             name: self.name.clone(),
         };
         watch_object::<ConfigMap>(self.api(), target).map(move |seen| {

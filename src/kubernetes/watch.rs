@@ -30,6 +30,8 @@ const PAUSES: [Duration; 5] = [
 /// What a watch of `resource` is about.
 pub(crate) struct Target {
     pub(crate) resource: &'static str,
+    /// Its API group as a Role names it.
+    pub(crate) group: &'static str,
     pub(crate) name: String,
 }
 
@@ -38,7 +40,7 @@ impl Target {
         Attempt {
             verb,
             resource: self.resource,
-            group: "",
+            group: self.group,
             name: &self.name,
         }
     }

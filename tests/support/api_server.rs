@@ -1,5 +1,7 @@
 //! A real etcd and kube-apiserver on loopback ports, without controllers, kubelet or scheduler: objects are made by hand.
 
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
 use std::fs;
 use std::io::Read;
 use std::net::TcpListener;
@@ -156,9 +158,26 @@ impl ApiServer {
         Kube::with_config(self.config(name, namespace).await, Some(namespace)).unwrap()
     }
 
+    /// A kubeconfig file of the user `name`, who may do what the test grants.
+    pub fn kubeconfig(&self, name: &str, namespace: &str) -> PathBuf {
+        certificate(&self.ca, &self.dir, name, name, &[]);
+        let file = self.dir.join(format!("{name}.kubeconfig"));
+        let text = self.kubeconfig_of(name, namespace).to_string();
+        fs::write(&file, text).unwrap();
+        file
+    }
+
     async fn config(&self, user: &str, namespace: &str) -> Config {
+        let text = self.kubeconfig_of(user, namespace);
+        let kubeconfig: Kubeconfig = serde_json::from_value(text).unwrap();
+        Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+            .await
+            .unwrap()
+    }
+
+    fn kubeconfig_of(&self, user: &str, namespace: &str) -> Value {
         let read = |file: String| STANDARD.encode(fs::read(self.dir.join(file)).unwrap());
-        let text = json!({
+        json!({
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{ "name": "c", "cluster": {
@@ -171,11 +190,7 @@ impl ApiServer {
             }}],
             "contexts": [{ "name": "x", "context": { "cluster": "c", "user": "u", "namespace": namespace } }],
             "current-context": "x",
-        });
-        let kubeconfig: Kubeconfig = serde_json::from_value(text).unwrap();
-        Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-            .await
-            .unwrap()
+        })
     }
 
     pub async fn namespace(&self, name: &str) {
@@ -204,6 +219,28 @@ impl ApiServer {
             "subjects": [{ "kind": "User", "name": user }],
         });
         for (plural, object) in [("roles", role), ("rolebindings", binding)] {
+            self.apply(&format!("{base}/{plural}/{user}"), &object)
+                .await;
+        }
+    }
+
+    /// Grants `user` these rules everywhere.
+    pub async fn grant_everywhere(&self, user: &str, rules: Value) {
+        let base = "/apis/rbac.authorization.k8s.io/v1";
+        let role = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRole",
+            "metadata": { "name": user },
+            "rules": rules,
+        });
+        let binding = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": { "name": user },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": user },
+            "subjects": [{ "kind": "User", "name": user }],
+        });
+        for (plural, object) in [("clusterroles", role), ("clusterrolebindings", binding)] {
             self.apply(&format!("{base}/{plural}/{user}"), &object)
                 .await;
         }
@@ -242,7 +279,7 @@ fn cache() -> PathBuf {
         .unwrap()
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }

@@ -1,0 +1,224 @@
+//! `/inject` over HTTP: limits on what is read, and the answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout};
+use tracing::{debug, info};
+
+use super::Shared;
+use super::review::{self, Malformed};
+use super::server::Handler;
+use crate::inject::Facts;
+
+/// The most that is read of a review, in bytes. An API server takes objects of 3 MiB at most, and etcd keeps 1.5 MiB.
+const BODY: usize = 3 << 20;
+
+/// What is kept of a larger one, for its uid, in bytes.
+const PREFIX: usize = 4 << 10;
+
+/// What is read and thrown away of a larger one, in bytes, since many clients look at the answer only once they have sent everything.
+const DISCARDED: usize = 16 << 20;
+
+/// All bodies that are in memory at a time, in bytes.
+const BODIES: usize = 8 << 20;
+
+/// How long a request waits for room. API servers wait 5 s for the answer, and a pod's creator tries again.
+const ROOM: Duration = Duration::from_millis(500);
+
+/// How long a body may take.
+const ARRIVES: Duration = Duration::from_secs(4);
+
+/// The units in which the room for bodies is counted, in bytes.
+const UNIT: usize = 1 << 10;
+
+/// Answers the API server.
+#[derive(Debug)]
+pub(super) struct Admission {
+    shared: Arc<Shared>,
+    room: Semaphore,
+}
+
+/// Why there is no review to read.
+enum NoBody {
+    TooLarge(BytesMut),
+    Slow,
+    Broken,
+}
+
+impl Admission {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            room: Semaphore::new(BODIES / UNIT),
+        }
+    }
+
+    async fn admit(&self, request: Request<Incoming>, opted_in: bool) -> Response<Full<Bytes>> {
+        let start = Instant::now();
+        let (response, outcome, reason) = match self.review(request, opted_in).await {
+            Ok((body, outcome, reason)) => (reply(body), outcome, reason),
+            Err((response, reason)) => (response, "failed", reason),
+        };
+        let metrics = &self.shared.metrics;
+        metrics.answered(outcome, reason, start.elapsed());
+        response
+    }
+
+    async fn review(
+        &self,
+        request: Request<Incoming>,
+        opted_in: bool,
+    ) -> Result<(Vec<u8>, &'static str, &'static str), (Response<Full<Bytes>>, &'static str)> {
+        let header = request.headers().get("content-type");
+        let kind = header
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        if !kind.to_ascii_lowercase().starts_with("application/json") {
+            let what = "send an AdmissionReview as application/json\n";
+            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return Err((text(status, what), "WrongContentType"));
+        }
+        let body = request.into_body();
+        let Some(_room) = self.room(&body).await else {
+            let what = "too many reviews at a time; try again\n";
+            return Err((text(StatusCode::SERVICE_UNAVAILABLE, what), "Overloaded"));
+        };
+        let body = match collect(body).await {
+            Ok(body) => body,
+            Err(NoBody::TooLarge(prefix)) => return Err(bad(review::too_large(&prefix, BODY))),
+            Err(NoBody::Slow) => {
+                let what = "the review took too long to arrive\n";
+                return Err((text(StatusCode::REQUEST_TIMEOUT, what), "Slow"));
+            }
+            Err(NoBody::Broken) => {
+                let what = "the review did not arrive\n";
+                return Err((text(StatusCode::BAD_REQUEST, what), "Broken"));
+            }
+        };
+        let request = review::read(&body).map_err(bad)?;
+        drop(body);
+        let Some(settings) = self.shared.settings(opted_in) else {
+            let what = "not ready yet: the version of Kubernetes is not known\n";
+            return Err((text(StatusCode::SERVICE_UNAVAILABLE, what), "NotReady"));
+        };
+        let answer = review::answer(&request, settings, &Facts::default());
+        self.tell(&request, &answer);
+        Ok((answer.body, answer.outcome, answer.reason))
+    }
+
+    fn tell(&self, request: &review::Request, answer: &review::Answer) {
+        let (uid, namespace) = (&request.uid, &request.namespace);
+        let (outcome, reason) = (answer.outcome, answer.reason);
+        match &answer.note {
+            Some(note) => info!(namespace, uid, outcome, reason, note.message, "Answered"),
+            None => debug!(namespace, uid, outcome, reason, request.dry_run, "Answered"),
+        }
+    }
+
+    /// Room for a body; `None` when there is none for too long.
+    async fn room(&self, body: &Incoming) -> Option<SemaphorePermit<'_>> {
+        let hint = body.size_hint();
+        // One that does not say how large it is may be as large as allowed, one that is larger is not kept.
+        let bytes = hint.exact().map_or(BODY, |bytes| {
+            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+            if bytes > BODY { PREFIX } else { bytes }
+        });
+        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
+        let room = timeout(ROOM, self.room.acquire_many(units)).await;
+        room.ok().and_then(Result::ok)
+    }
+}
+
+impl Handler for Admission {
+    async fn handle(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let opted_in = match request.uri().path() {
+            super::INJECT_PATH => false,
+            super::INJECT_NAMESPACE_PATH => true,
+            _ => return text(StatusCode::NOT_FOUND, "pods are injected at /inject\n"),
+        };
+        if request.method() != Method::POST {
+            return text(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "POST an AdmissionReview here\n",
+            );
+        }
+        self.admit(request, opted_in).await
+    }
+
+    fn ending(&self) -> bool {
+        self.shared.is_draining()
+    }
+}
+
+async fn collect(mut body: Incoming) -> Result<Bytes, NoBody> {
+    let expected = body.size_hint().exact().unwrap_or_default();
+    let expected = usize::try_from(expected).unwrap_or(usize::MAX);
+    let whole = async {
+        if expected > BODY {
+            return Err(NoBody::TooLarge(discard(body, BytesMut::new()).await));
+        }
+        let mut read = BytesMut::with_capacity(expected);
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| NoBody::Broken)?;
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            if read.len() + data.len() > BODY {
+                return Err(NoBody::TooLarge(discard(body, read).await));
+            }
+            read.extend_from_slice(&data);
+        }
+        Ok(read.freeze())
+    };
+    timeout(ARRIVES, whole).await.unwrap_or(Err(NoBody::Slow))
+}
+
+/// Reads on without keeping anything but the beginning.
+async fn discard(mut body: Incoming, mut prefix: BytesMut) -> BytesMut {
+    let mut seen = prefix.len();
+    prefix.truncate(PREFIX);
+    while seen < DISCARDED
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        seen += data.len();
+        let kept = data.len().min(PREFIX - prefix.len());
+        prefix.extend_from_slice(&data[..kept]);
+    }
+    prefix
+}
+
+fn bad(malformed: Malformed) -> (Response<Full<Bytes>>, &'static str) {
+    info!(
+        reason = malformed.reason,
+        error = malformed.message,
+        "Cannot read a review"
+    );
+    let response = match malformed.denial {
+        Some(denial) => reply(denial),
+        None => text(StatusCode::BAD_REQUEST, &format!("{}\n", malformed.message)),
+    };
+    (response, malformed.reason)
+}
+
+fn reply(body: Vec<u8>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    let json = hyper::header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert("content-type", json);
+    response
+}
+
+/// An answer for people.
+pub(super) fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(text.to_owned()));
+    *response.status_mut() = status;
+    response
+}

@@ -1,0 +1,350 @@
+//! AdmissionReview in, AdmissionReview out: pure, and for `admission.k8s.io/v1` alone.
+//!
+//! Whatever comes in, a request whose uid can be read gets a proper answer: anything else would be a transport error to the
+//! API server, whose text says nothing and which `failurePolicy: Ignore` passes over.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::api::core::v1::Pod;
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use crate::inject::{self, Facts, Outcome, Refused, Settings};
+use crate::telemetry::shorten;
+
+/// The one version that is understood: the API server has it since Kubernetes 1.16.
+const VERSION: &str = "admission.k8s.io/v1";
+const KIND: &str = "AdmissionReview";
+
+/// The most that the API server keeps of all warnings together, in bytes.
+const WARNINGS: usize = 4096;
+
+/// What the API server asks.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) uid: String,
+    /// The namespace that the pod will be in.
+    pub(super) namespace: String,
+    /// Nothing may happen beside the answer.
+    pub(super) dry_run: bool,
+    /// The pod to be created; `None` when the request is about something else.
+    pub(super) pod: Option<Box<Pod>>,
+}
+
+/// The answer, and what has to be told of it elsewhere.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// The AdmissionReview to send.
+    pub(super) body: Vec<u8>,
+    /// What came of it, for metrics.
+    pub(super) outcome: &'static str,
+    /// Why, in CamelCase, for metrics: one of few.
+    pub(super) reason: &'static str,
+    /// What somebody who asked for the injection should hear of.
+    pub(super) note: Option<Note>,
+}
+
+/// What an event says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Note {
+    pub(super) injected: bool,
+    pub(super) message: String,
+}
+
+/// A body that is no review to be answered as asked.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Malformed {
+    /// The answer to the request, if its uid could be read.
+    pub(super) denial: Option<Vec<u8>>,
+    /// What is wrong, for people.
+    pub(super) message: String,
+    /// As metrics name it.
+    pub(super) reason: &'static str,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Review<'a> {
+    api_version: String,
+    kind: String,
+    #[serde(borrow)]
+    request: Option<Wire<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Wire<'a> {
+    uid: String,
+    resource: Resource,
+    #[serde(default)]
+    sub_resource: String,
+    operation: String,
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    dry_run: bool,
+    /// Read only if it is a pod to be created.
+    #[serde(borrow)]
+    object: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Resource {
+    #[serde(default)]
+    group: String,
+    resource: String,
+}
+
+/// Reads what the API server sent.
+///
+/// # Errors
+/// When it is no AdmissionReview v1, or the pod in it cannot be read.
+pub(super) fn read(body: &[u8]) -> Result<Request, Malformed> {
+    let review: Review<'_> = serde_json::from_slice(body)
+        .map_err(|error| malformed(body, "NotAReview", &format!("not a review: {error}")))?;
+    if review.kind != KIND || review.api_version != VERSION {
+        let got = format!("{}, Kind={}", review.api_version, review.kind);
+        let message = format!(
+            "this webhook takes {VERSION}, Kind={KIND} and got {}: set admissionReviewVersions: [v1] in its \
+             MutatingWebhookConfiguration",
+            shorten(&got, 100)
+        );
+        return Err(malformed(body, "WrongVersion", &message));
+    }
+    let wire = review
+        .request
+        .filter(|wire| !wire.uid.is_empty())
+        .ok_or_else(|| {
+            malformed(
+                body,
+                "NotAReview",
+                "a review without a request, or without its uid",
+            )
+        })?;
+    let creates = wire.operation == "CREATE"
+        && wire.resource.group.is_empty()
+        && wire.resource.resource == "pods"
+        && wire.sub_resource.is_empty();
+    let pod = if creates { Some(pod(&wire)?) } else { None };
+    Ok(Request {
+        uid: wire.uid,
+        namespace: wire.namespace,
+        dry_run: wire.dry_run,
+        pod,
+    })
+}
+
+fn pod(wire: &Wire<'_>) -> Result<Box<Pod>, Malformed> {
+    let text = wire.object.map_or("null", RawValue::get);
+    serde_json::from_str(text).map_err(|error| {
+        let message = format!(
+            "the pod cannot be read: {}",
+            shorten(&error.to_string(), 300)
+        );
+        Malformed {
+            denial: Some(denial(&wire.uid, 400, "BadRequest", &message)),
+            message,
+            reason: "UnreadablePod",
+        }
+    })
+}
+
+/// The answer to a body that holds more than is read.
+pub(super) fn too_large(prefix: &[u8], most: usize) -> Malformed {
+    let message = format!(
+        "the review is larger than the {} MiB that this webhook reads: make the pod smaller, its annotations above all",
+        most >> 20
+    );
+    let denial = uid(prefix).map(|uid| denial(&uid, 413, "RequestEntityTooLarge", &message));
+    Malformed {
+        denial,
+        message,
+        reason: "TooLarge",
+    }
+}
+
+fn malformed(body: &[u8], reason: &'static str, message: &str) -> Malformed {
+    let message = shorten(message, 400);
+    Malformed {
+        denial: uid(body).map(|uid| denial(&uid, 400, "BadRequest", &message)),
+        message,
+        reason,
+    }
+}
+
+/// What is answered to `request`: a function of it, of `settings` and of `facts` alone.
+pub(super) fn answer(request: &Request, settings: &Settings, facts: &Facts) -> Answer {
+    let Some(pod) = &request.pod else {
+        return Answer {
+            body: allowed(&request.uid, None, &[]),
+            outcome: "ignored",
+            reason: "NotAPodCreation",
+            note: None,
+        };
+    };
+    match inject::inject(pod, settings, facts) {
+        Ok(Outcome::Injected(injected)) => match patch(pod, &injected.pod) {
+            Ok(patch) => Answer {
+                body: allowed(&request.uid, patch.as_deref(), &injected.warnings),
+                outcome: "injected",
+                reason: if patch.is_some() {
+                    "OptedIn"
+                } else {
+                    "InjectedAlready"
+                },
+                note: patch.map(|_| Note {
+                    injected: true,
+                    message: injected_message(pod, injected.role),
+                }),
+            },
+            Err(error) => {
+                let message = format!("the patch cannot be written: {error}");
+                refused(&request.uid, 500, "InternalError", &message)
+            }
+        },
+        Ok(Outcome::Skipped(skipped)) => {
+            let warnings: Vec<String> = skipped
+                .surprising
+                .then(|| format!("drey: not injected: {}", skipped.message))
+                .into_iter()
+                .collect();
+            Answer {
+                body: allowed(&request.uid, None, &warnings),
+                outcome: "skipped",
+                reason: skipped.reason,
+                note: skipped.surprising.then_some(Note {
+                    injected: false,
+                    message: skipped.message,
+                }),
+            }
+        }
+        Err(Refused { message }) => refused(&request.uid, 422, "Invalid", &message),
+    }
+}
+
+fn injected_message(pod: &Pod, role: inject::Role) -> String {
+    let meta = &pod.metadata;
+    let name = meta.name.as_deref().or(meta.generate_name.as_deref());
+    format!(
+        "Drey {} supervises {:?} pod {}",
+        env!("CARGO_PKG_VERSION"),
+        role,
+        name.unwrap_or_default()
+    )
+}
+
+fn refused(uid: &str, code: u16, reason: &'static str, message: &str) -> Answer {
+    Answer {
+        body: denial(uid, code, reason, message),
+        outcome: "refused",
+        reason,
+        note: Some(Note {
+            injected: false,
+            message: message.to_owned(),
+        }),
+    }
+}
+
+/// The JSON patch from `before` to `after`; `None` when they are equal.
+///
+/// Both sides are typed, so that what this version of the API does not know stays as it is.
+fn patch(before: &Pod, after: &Pod) -> serde_json::Result<Option<Vec<u8>>> {
+    let patch = json_patch::diff(
+        &serde_json::to_value(before)?,
+        &serde_json::to_value(after)?,
+    );
+    if patch.0.is_empty() {
+        return Ok(None);
+    }
+    serde_json::to_vec(&patch).map(Some)
+}
+
+fn allowed(uid: &str, patch: Option<&[u8]>, warnings: &[String]) -> Vec<u8> {
+    let mut response = json!({ "uid": uid, "allowed": true });
+    if let Some(patch) = patch {
+        response["patchType"] = json!("JSONPatch");
+        response["patch"] = json!(STANDARD.encode(patch));
+    }
+    let mut bytes = 0;
+    let fitting = warnings
+        .iter()
+        .map(|text| shorten(text, 1000))
+        .take_while(|text| {
+            bytes += text.len();
+            bytes <= WARNINGS
+        });
+    let warnings: Vec<String> = fitting.collect();
+    if !warnings.is_empty() {
+        response["warnings"] = json!(warnings);
+    }
+    review(&response)
+}
+
+fn denial(uid: &str, code: u16, reason: &str, message: &str) -> Vec<u8> {
+    // kubectl puts "admission webhook "…" denied the request: " before it.
+    review(&json!({
+        "uid": uid,
+        "allowed": false,
+        "status": { "code": code, "reason": reason, "message": format!("drey: {message}") },
+    }))
+}
+
+fn review(response: &Value) -> Vec<u8> {
+    json!({ "apiVersion": VERSION, "kind": KIND, "response": response })
+        .to_string()
+        .into_bytes()
+}
+
+/// The uid of the request in a body that need be neither whole nor a review.
+fn uid(body: &[u8]) -> Option<String> {
+    let mut found = None;
+    let mut json = serde_json::Deserializer::from_slice(body);
+    // An error behind the uid does not matter: it is what the answer is about.
+    let _ = Find(&["request", "uid"], &mut found).deserialize(&mut json);
+    found.filter(|uid| !uid.is_empty() && uid.len() <= 128)
+}
+
+/// Looks for the text at a path of keys, and keeps the first one.
+struct Find<'f>(&'static [&'static str], &'f mut Option<String>);
+
+impl<'de> DeserializeSeed<'de> for Find<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        if self.0.is_empty() {
+            let text = String::deserialize(json)?;
+            self.1.get_or_insert(text);
+            return Ok(());
+        }
+        json.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Find<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Some((wanted, rest)) = self.0.split_first() else {
+            return Ok(());
+        };
+        while let Some(key) = map.next_key::<String>()? {
+            if key == *wanted {
+                map.next_value_seed(Find(rest, &mut *self.1))?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

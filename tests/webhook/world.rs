@@ -1,0 +1,343 @@
+//! One API server for all tests of the binary; for each a namespace, a MutatingWebhookConfiguration, and replicas of the webhook.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::core::v1::{Event, Pod, Secret};
+use kube::api::{ListParams, PostParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
+
+use crate::api_server::{ApiServer, free_port};
+
+static SERVER: OnceCell<ApiServer> = OnceCell::const_new();
+
+/// How long anything may take on a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What the chart's ClusterRole allows.
+fn cluster_rules(configuration: &str) -> Value {
+    json!([
+        {
+            "apiGroups": ["admissionregistration.k8s.io"],
+            "resources": ["mutatingwebhookconfigurations"],
+            "resourceNames": [configuration],
+            "verbs": ["get", "list", "watch", "patch"],
+        },
+        { "apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"] },
+        { "apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"] },
+        { "apiGroups": ["authorization.k8s.io"], "resources": ["subjectaccessreviews"], "verbs": ["create"] },
+    ])
+}
+
+/// What the chart's Role allows in the webhook's own namespace, where Secret and Lease are made by the chart.
+fn rules() -> Value {
+    json!([
+        {
+            "apiGroups": [""],
+            "resources": ["secrets"],
+            "resourceNames": ["drey-webhook-tls"],
+            "verbs": ["get", "list", "watch", "patch"],
+        },
+        {
+            "apiGroups": ["coordination.k8s.io"],
+            "resources": ["leases"],
+            "resourceNames": ["drey-webhook"],
+            "verbs": ["get", "patch"],
+        },
+    ])
+}
+
+/// A namespace with its own configuration of the webhook.
+pub struct World {
+    pub server: &'static ApiServer,
+    pub name: String,
+    pub admin: Client,
+}
+
+/// What one replica is told.
+#[derive(Default)]
+pub struct Flags(pub Vec<String>);
+
+impl Flags {
+    pub fn with(mut self, flags: &[&str]) -> Self {
+        self.0.extend(flags.iter().map(|&flag| flag.to_owned()));
+        self
+    }
+}
+
+impl World {
+    /// A namespace with the rights, the Secret and the Lease of the chart.
+    pub async fn new(name: &str) -> Self {
+        let server = SERVER.get_or_init(ApiServer::start).await;
+        server.namespace(name).await;
+        server.grant(name, name, rules()).await;
+        server.grant_everywhere(name, cluster_rules(name)).await;
+        let world = Self {
+            server,
+            name: name.to_owned(),
+            admin: server.admin().await,
+        };
+        world
+            .apply(
+                "/api/v1",
+                "secrets/drey-webhook-tls",
+                &json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "drey-webhook-tls" } }),
+            )
+            .await;
+        world
+            .apply(
+                "/apis/coordination.k8s.io/v1",
+                "leases/drey-webhook",
+                &json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "drey-webhook" } }),
+            )
+            .await;
+        world
+    }
+
+    async fn apply(&self, api: &str, path: &str, object: &Value) {
+        let path = format!("{api}/namespaces/{}/{path}", self.name);
+        self.server.apply(&path, object).await;
+    }
+
+    /// The configuration with the chart's entries, for the webhook at `port`, for this namespace alone.
+    pub async fn configure(&self, port: u16) {
+        let entry = |name: &str, policy: &str, path: &str, conditions: Value| {
+            json!({
+                "name": name,
+                "clientConfig": { "url": format!("https://127.0.0.1:{port}{path}") },
+                "rules": [{
+                    "apiGroups": [""],
+                    "apiVersions": ["v1"],
+                    "operations": ["CREATE"],
+                    "resources": ["pods"],
+                    "scope": "Namespaced",
+                }],
+                "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": self.name } },
+                "matchConditions": conditions,
+                "failurePolicy": policy,
+                "reinvocationPolicy": "IfNeeded",
+                "sideEffects": "NoneOnDryRun",
+                "timeoutSeconds": 5,
+                "admissionReviewVersions": ["v1"],
+            })
+        };
+        let opted_in = json!({
+            "name": "opted-in",
+            "expression": "has(object.metadata.annotations) && 'drey.io/inject' in object.metadata.annotations \
+                           && object.metadata.annotations['drey.io/inject'] == 'true'",
+        });
+        let task_manager = "has(object.metadata.labels) && 'component' in object.metadata.labels \
+                            && object.metadata.labels['component'] == 'taskmanager'";
+        let is = json!({ "name": "taskmanager", "expression": task_manager });
+        let is_not =
+            json!({ "name": "not-taskmanager", "expression": format!("!({task_manager})") });
+        let configuration = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "MutatingWebhookConfiguration",
+            "metadata": { "name": self.name },
+            "webhooks": [
+                entry("jobmanager.drey.io", "Fail", "/inject", json!([opted_in, is_not])),
+                entry("taskmanager.drey.io", "Ignore", "/inject", json!([opted_in, is])),
+            ],
+        });
+        let base = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
+        let path = format!("{base}/{}", self.name);
+        self.server.apply(&path, &configuration).await;
+    }
+
+    /// A replica with a built-in certificate, at a port of its own.
+    pub fn start(&self, identity: &str, flags: Flags) -> Webhook {
+        self.start_at(free_port(), identity, flags)
+    }
+
+    pub fn start_at(&self, port: u16, identity: &str, flags: Flags) -> Webhook {
+        Webhook::start(self, port, identity, flags)
+    }
+
+    pub fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.admin.clone(), &self.name)
+    }
+
+    pub async fn secret(&self) -> Secret {
+        let secrets: Api<Secret> = Api::namespaced(self.admin.clone(), &self.name);
+        secrets.get("drey-webhook-tls").await.unwrap()
+    }
+
+    pub async fn configuration(&self) -> MutatingWebhookConfiguration {
+        let all: Api<MutatingWebhookConfiguration> = Api::all(self.admin.clone());
+        all.get(&self.name).await.unwrap()
+    }
+
+    pub async fn events(&self) -> Vec<Event> {
+        let events: Api<Event> = Api::namespaced(self.admin.clone(), &self.name);
+        events.list(&ListParams::default()).await.unwrap().items
+    }
+
+    /// Creates a pod, or only asks what it would be.
+    pub async fn create(&self, pod: &Value, dry_run: bool) -> kube::Result<Pod> {
+        let params = PostParams {
+            dry_run,
+            ..PostParams::default()
+        };
+        let pod = serde_json::from_value(pod.clone()).unwrap();
+        self.pods().create(&params, &pod).await
+    }
+}
+
+/// A replica of the webhook; it ends with this value, or with this process.
+pub struct Webhook {
+    shell: Child,
+    pub pid: u32,
+    pub port: u16,
+    pub probes: u16,
+    log: PathBuf,
+    _dir: TempDir,
+}
+
+impl Webhook {
+    fn start(world: &World, port: u16, identity: &str, flags: Flags) -> Self {
+        let dir = TempDir::new().unwrap();
+        let log = dir.path().join("log");
+        let probes = free_port();
+        let kubeconfig = world.server.kubeconfig(&world.name, &world.name);
+        let mut shell = Command::new("bash")
+            .args([
+                "-c",
+                r#""$@" & pid=$!; echo $pid; while read -r signal; do kill "-$signal" $pid; done; kill -9 $pid; wait $pid"#,
+                "--",
+                env!("CARGO_BIN_EXE_drey"),
+                "webhook",
+            ])
+            .arg(format!("--listen=127.0.0.1:{port}"))
+            .arg(format!("--probe-listen=127.0.0.1:{probes}"))
+            .arg(format!("--configuration={}", world.name))
+            .arg(format!("--pod-name={identity}"))
+            .args(["--image=drey:test", "--server-name=127.0.0.1", "--drain-delay=0s", "--log-level=debug"])
+            .args(flags.0)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("KUBECONFIG", kubeconfig)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(shell.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        Self {
+            shell,
+            pid: line.trim().parse().unwrap(),
+            port,
+            probes,
+            log,
+            _dir: dir,
+        }
+    }
+
+    pub fn signal(&mut self, name: &str) {
+        let pipe = self.shell.stdin.as_mut().unwrap();
+        writeln!(pipe, "{name}").unwrap();
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// What the plain port says at `path`: status and body; `None` when nothing answers.
+    pub fn get(&self, path: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.probes)).ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        let (head, body) = text.split_once("\r\n\r\n")?;
+        let status = head.split_whitespace().nth(1)?.parse().ok()?;
+        Some((status, body.to_owned()))
+    }
+
+    pub async fn ready(&self) {
+        self.until("it is ready", || {
+            self.get("/readyz").is_some_and(|(status, _)| status == 200)
+        })
+        .await;
+    }
+
+    /// Waits until something is so.
+    pub async fn until(&self, what: &str, is: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !is() {
+            let log = self.log();
+            let ready = self.get("/readyz");
+            assert!(
+                start.elapsed() < PATIENCE,
+                "not yet: {what}; {ready:?}\n{log}"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The value of a metric without labels, or with them as they are written.
+    pub fn metric(&self, series: &str) -> f64 {
+        let (_, text) = self.get("/metrics").unwrap();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    /// Resident memory, in bytes.
+    pub fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .unwrap();
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+        kib << 10
+    }
+}
+
+impl Drop for Webhook {
+    fn drop(&mut self) {
+        drop(self.shell.stdin.take());
+        let _ = self.shell.wait();
+        if thread::panicking() {
+            eprintln!("--- the webhook's log:\n{}", self.log());
+        }
+    }
+}
+
+/// Runs a test on a thread of the one runtime that the shared connections live in.
+pub fn run(test: impl Future<Output = ()> + Send + 'static) {
+    static RUNTIME: OnceLock<tokio::runtime::Handle> = OnceLock::new();
+    let handle = RUNTIME.get_or_init(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let handle = runtime.handle().clone();
+        thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
+        handle
+    });
+    let (done, ended) = std::sync::mpsc::channel();
+    let task = handle.spawn(test);
+    handle.spawn(async move { done.send(task.await).unwrap() });
+    if let Err(error) = ended.recv().unwrap() {
+        let panic = error.into_panic();
+        match panic.downcast::<String>() {
+            Ok(text) => panic!("{text}"),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
