@@ -1,16 +1,16 @@
 {{/* The command line of `drey webhook`. */}}
 {{- define "drey.args" -}}
 - webhook
-- --listen=[::]:{{ .Values.port }}
+- --listen={{ .Values.address }}:{{ .Values.port }}
+- --probe-listen={{ .Values.address }}:8080
 - --image={{ include "drey.image" . }}
 - --image-pull-policy={{ .Values.image.pullPolicy }}
 {{- range .Values.injection.allowedImages }}
 - --allowed-image={{ . }}
 {{- end }}
-- --native-sidecar={{ .Values.injection.nativeSidecar }}
+- --sidecar={{ .Values.injection.sidecar }}
 {{- if ne .Values.certificates.mode "built-in" }}
-- --certificates=files
-- --certificate-dir=/certificate
+- --tls-dir=/certificate
 {{- end }}
 {{- if .Values.certificates.clientCAConfigMap }}
 - --client-ca=/client-ca/ca.crt
