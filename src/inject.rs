@@ -3,9 +3,13 @@
 //! One pure function, [`inject`], behind the webhook and behind `drey inject`; [`uninject`] takes back exactly what it added.
 
 mod annotations;
+mod confine;
+mod env;
 mod flink;
 mod hook;
+mod metrics;
 mod parts;
+mod patch;
 mod status;
 mod storage;
 mod warnings;
@@ -19,9 +23,11 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use serde::{Deserialize, Serialize};
 
 pub use annotations::{ANNOTATIONS, Annotation, markdown_table};
+pub use patch::patch;
 
 use crate::config::quoted;
 use annotations::Wishes;
+use metrics::Metrics;
 use parts::{Grace, Plan};
 use status::Status;
 
@@ -196,6 +202,7 @@ fn anew(
         settings,
         image: image(wishes, settings)?,
         grace: Grace::of(spec, wishes),
+        metrics: Metrics::of(spec, flink.container, wishes),
     };
     Ok(Some(Injected {
         pod: plan.carry_out()?,

@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -34,6 +34,9 @@ pub(super) struct PreStopArgs {
     /// This is the hook of the sidecar's container, which runs only when the whole pod goes
     #[arg(long)]
     sidecar: bool,
+    /// What to run after that, such as the hook that the container had before
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
 }
 
 /// Waits, and says in one line what came of it.
@@ -44,7 +47,24 @@ pub(super) fn run(args: &PreStopArgs, env: Vec<(OsString, OsString)>) -> anyhow:
     };
     let line = runtime()?.block_on(wait(&settings.socket, &call));
     let value = serde_json::json!({ "outcome": line });
-    print(Output::Text, &format!("{line}\n"), &value).context("could not say what came of it")
+    print(Output::Text, &format!("{line}\n"), &value).context("could not say what came of it")?;
+    if let Some(line) = then(&args.command) {
+        let value = serde_json::json!({ "outcome": line });
+        print(Output::Text, &format!("{line}\n"), &value)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the command that comes after the wait; how it went, unless it went well. It has until the container ends, which is
+/// soon: its first process ends once it is told that Flink may go.
+fn then(command: &[OsString]) -> Option<String> {
+    let (program, args) = command.split_first()?;
+    let name = program.to_string_lossy();
+    match Command::new(program).args(args).status() {
+        Ok(status) if status.success() => None,
+        Ok(status) => Some(format!("{name} after it: {status}")),
+        Err(error) => Some(format!("{name} after it could not be run: {error}")),
+    }
 }
 
 /// Waits for the answer to `call`; a line for people.
@@ -174,6 +194,27 @@ mod tests {
                 reason: None,
             }],
         }
+    }
+
+    #[test]
+    fn the_command_after_the_wait_is_run_and_cannot_fail_the_hook() {
+        let words = |line: &str| -> Vec<OsString> { line.split(' ').map(OsString::from).collect() };
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("ran");
+        let touch = words(&format!("touch {}", file.display()));
+        assert_eq!(then(&touch), None);
+        assert!(file.exists());
+        assert_eq!(then(&[]), None);
+        let failed = then(&words("false")).expect("a line");
+        assert!(
+            failed.starts_with("false after it: exit status"),
+            "{failed}"
+        );
+        let missing = then(&words("/nothing/there x")).expect("a line");
+        assert!(
+            missing.starts_with("/nothing/there after it could not be run"),
+            "{missing}"
+        );
     }
 
     #[tokio::test]

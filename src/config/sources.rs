@@ -215,6 +215,11 @@ fn is_service_link(name: &str) -> bool {
 
 /// The known name that is meant by an unknown one, if one is near.
 pub(crate) fn nearest(unknown: &str, known: impl Iterator<Item = String>) -> Option<String> {
+    /// Nobody means a name by something so long, and to compare it takes minutes.
+    const LONGEST: usize = 100;
+    if unknown.len() > LONGEST {
+        return None;
+    }
     let plain = |name: &str| {
         let name = name.strip_prefix("DREY_").unwrap_or(name);
         name.to_ascii_lowercase().replace(['_', '-', '.'], "")

@@ -60,6 +60,12 @@ pub const ANNOTATIONS: &[Annotation] = &[
                cluster (OpenShift).",
     },
     Annotation {
+        key: "metrics",
+        value: "true|false",
+        default: "`true`",
+        help: "Whether Drey serves Flink's metrics and its own, at `metrics-address`.",
+    },
+    Annotation {
         key: "mounts",
         value: "VOLUME=DIR,…",
         default: "",
@@ -129,6 +135,7 @@ pub fn markdown_table() -> String {
     }
     for spec in settings() {
         let default = match spec.key {
+            "metrics-address" => "`0.0.0.0:9249`".to_owned(),
             "cluster-id" => "the label `app`".to_owned(),
             "shutdown-timeout" => "the pod's grace period, at least `2m`".to_owned(),
             _ => spec
@@ -158,6 +165,7 @@ pub(super) struct Wishes<'a> {
     pub(super) container: Option<&'a str>,
     pub(super) image: Option<&'a str>,
     pub(super) user: User,
+    pub(super) metrics: Option<bool>,
     /// Volumes by name, and where the sidecar mounts them.
     pub(super) mounts: Vec<(&'a str, &'a str)>,
     pub(super) resources: Resources,
@@ -192,12 +200,16 @@ impl Wishes<'_> {
 
 /// Whether the pod asks to be injected; `None` when it does not say.
 pub(super) fn inject(annotations: &BTreeMap<String, String>) -> Result<Option<bool>, Refused> {
-    match annotations.get(INJECT).map(String::as_str) {
-        None => Ok(None),
-        Some("true") => Ok(Some(true)),
-        Some("false") => Ok(Some(false)),
-        Some(other) => Err(bad(
-            "inject",
+    let value = annotations.get(INJECT);
+    value.map(|value| truth("inject", value)).transpose()
+}
+
+fn truth(key: &str, value: &str) -> Result<bool, Refused> {
+    match value {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        other => Err(bad(
+            key,
             &format!("{} is neither true nor false", quoted(other)),
             "write \"true\" or \"false\", in quotes",
         )),
@@ -233,6 +245,7 @@ fn take<'a>(wishes: &mut Wishes<'a>, key: &str, value: &'a str) -> Result<(), Re
         "container" => wishes.container = Some(value),
         "image" => wishes.image = Some(value),
         "run-as-user" => wishes.user = user(value)?,
+        "metrics" => wishes.metrics = Some(truth(key, value)?),
         "mounts" => wishes.mounts = mounts(value)?,
         "cpu-request" => resources.cpu_request = Some(quantity(key, value)?),
         "memory-request" => resources.memory_request = Some(quantity(key, value)?),

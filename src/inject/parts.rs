@@ -6,19 +6,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, ExecAction, Lifecycle,
-    LifecycleHandler, ObjectFieldSelector, Pod, PodSecurityContext, PodSpec, ResourceRequirements,
-    SeccompProfile, SecurityContext, Volume, VolumeMount,
+    Container, ContainerPort, EmptyDirVolumeSource, EnvVar, ExecAction, Lifecycle,
+    LifecycleHandler, Pod, PodSpec, Volume, VolumeMount,
 };
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde::Serialize;
 
-use super::annotations::{User, Wishes};
-use super::flink::{APP, Cluster, Flink, NATIVE_CONTAINER, PROGRAM};
+use super::annotations::Wishes;
+use super::flink::{Flink, PROGRAM};
+use super::metrics::Metrics;
 use super::status::{Field, Replaced, Status, digest};
 use super::storage;
 use super::{Refused, Role, STATUS, Settings, hook};
-use crate::config::{self, quoted, time};
+use crate::config::{self, quoted};
 
 /// The name of the volume that Drey's program, socket and notes are in.
 pub(super) const VOLUME: &str = "drey";
@@ -43,9 +42,6 @@ const KUBERNETES_GRACE: i64 = 30;
 
 /// The longest time that a setting takes.
 const DAY: i64 = 24 * 60 * 60;
-
-/// The user of Flink's official image.
-const FLINK_USER: i64 = 9999;
 
 /// How long a pod has for its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +91,7 @@ pub(super) struct Plan<'a> {
     pub(super) settings: &'a Settings,
     pub(super) image: &'a str,
     pub(super) grace: Grace,
+    pub(super) metrics: Option<Metrics>,
 }
 
 /// All that is added, which is what an injection can be compared by.
@@ -104,6 +101,7 @@ struct Additions {
     sidecar: Option<Container>,
     volume: Volume,
     env: Vec<EnvVar>,
+    port: Option<ContainerPort>,
     mount: VolumeMount,
     command: &'static [&'static str],
     pre_stop: Option<LifecycleHandler>,
@@ -213,6 +211,7 @@ impl Plan<'_> {
                 ..Volume::default()
             },
             env: self.flink_env(),
+            port: self.port().filter(|_| !job_manager),
             mount: own_mount(),
             command: self.flink.launch.words(),
             pre_stop: job_manager
@@ -242,6 +241,10 @@ impl Plan<'_> {
             let was = spec.termination_grace_period_seconds.replace(is);
             status.grace = Some(Replaced { was, is });
         }
+    }
+
+    fn port(&self) -> Option<ContainerPort> {
+        self.metrics.as_ref()?.port(self.flink.container)
     }
 
     /// Puts the program where Flink's container finds it.
@@ -279,6 +282,7 @@ impl Plan<'_> {
                 pre_stop: Some(pre_stop),
                 ..Lifecycle::default()
             }),
+            ports: self.port().map(|port| vec![port]),
             volume_mounts: Some(mounts),
             ..self.container()
         })
@@ -294,120 +298,6 @@ impl Plan<'_> {
             ..Container::default()
         }
     }
-
-    fn resources(&self) -> ResourceRequirements {
-        let wish = &self.wishes.resources;
-        let guaranteed = is_guaranteed(self.spec);
-        let some = |text: &str| Some(Quantity(text.to_owned()));
-        let cpu_limit = wish.cpu_limit.clone();
-        let memory_limit = wish.memory_limit.clone();
-        let (cpu_limit, memory_limit) = (
-            cpu_limit.unwrap_or_else(|| guaranteed.then(|| Quantity("100m".to_owned()))),
-            memory_limit.unwrap_or_else(|| some("32Mi")),
-        );
-        // The class of a pod is that of all its containers: requests below the limits would take it from Flink.
-        let (cpu, memory) = match guaranteed {
-            true => (cpu_limit.clone(), memory_limit.clone()),
-            false => (some("10m"), some("16Mi")),
-        };
-        let requests = [
-            ("cpu", wish.cpu_request.clone().or(cpu)),
-            ("memory", wish.memory_request.clone().or(memory)),
-        ];
-        ResourceRequirements {
-            requests: quantities(requests),
-            limits: quantities([("cpu", cpu_limit), ("memory", memory_limit)]),
-            claims: None,
-        }
-    }
-
-    /// Good for Pod Security `restricted` also where the pod itself says nothing.
-    fn security_context(&self) -> SecurityContext {
-        let pod = self.spec.security_context.clone().unwrap_or_default();
-        let flink = self
-            .flink
-            .container
-            .security_context
-            .clone()
-            .unwrap_or_default();
-        let (user, group) = user(self.wishes.user, &pod, &flink);
-        let safe = |profile: &SeccompProfile| profile.type_ != "Unconfined";
-        let inherits_profile = pod.seccomp_profile.as_ref().is_some_and(safe);
-        SecurityContext {
-            allow_privilege_escalation: Some(false),
-            capabilities: Some(Capabilities {
-                drop: Some(vec!["ALL".to_owned()]),
-                add: None,
-            }),
-            read_only_root_filesystem: Some(true),
-            run_as_group: group.filter(|group| pod.run_as_group != Some(*group)),
-            run_as_non_root: (pod.run_as_non_root != Some(true) && user != Some(0)).then_some(true),
-            run_as_user: user.filter(|user| pod.run_as_user != Some(*user)),
-            se_linux_options: flink.se_linux_options,
-            seccomp_profile: (!inherits_profile).then(|| SeccompProfile {
-                type_: "RuntimeDefault".to_owned(),
-                localhost_profile: None,
-            }),
-            ..SecurityContext::default()
-        }
-    }
-
-    fn sidecar_env(&self) -> Vec<EnvVar> {
-        let mut env = vec![self.cluster_id(), pod_name()];
-        let container = &self.flink.container.name;
-        if container != NATIVE_CONTAINER {
-            env.push(variable("DREY_FLINK_CONTAINER", container));
-        }
-        env.extend(self.given(|key, group| {
-            group != "Flink" && !["restart", "task-manager-hold"].contains(&key)
-        }));
-        env.push(self.shutdown_timeout());
-        env.push(socket());
-        env.push(variable("DREY_STATE_DIR", "/drey/sidecar"));
-        env
-    }
-
-    fn flink_env(&self) -> Vec<EnvVar> {
-        let everywhere = |group: &str| ["Flink", "Logs", "Metrics"].contains(&group);
-        let mut env = Vec::new();
-        match self.flink.role {
-            Role::JobManager => {
-                let own = ["mode", "restart", "start-timeout"];
-                env.extend(self.given(|key, group| everywhere(group) || own.contains(&key)));
-                env.push(self.shutdown_timeout());
-                env.push(socket());
-            }
-            Role::TaskManager => {
-                env.extend([self.cluster_id(), pod_name()]);
-                env.extend(
-                    self.given(|key, group| everywhere(group) || key == "task-manager-hold"),
-                );
-            }
-        }
-        env.push(variable("DREY_STATE_DIR", "/drey/flink"));
-        env
-    }
-
-    /// The given settings that a process has a use for, by key and group.
-    fn given(&self, wanted: impl Fn(&str, &str) -> bool) -> Vec<EnvVar> {
-        let elsewhere = ["cluster-id", "shutdown-timeout"];
-        let given = self.wishes.settings.iter();
-        given
-            .filter(|(spec, _)| !elsewhere.contains(&spec.key) && wanted(spec.key, spec.group))
-            .map(|(spec, text)| literal(spec.env(), text))
-            .collect()
-    }
-
-    fn cluster_id(&self) -> EnvVar {
-        match self.flink.cluster {
-            Cluster::Named(id) => variable("DREY_CLUSTER_ID", id),
-            Cluster::ByLabel => from_field("DREY_CLUSTER_ID", &format!("metadata.labels['{APP}']")),
-        }
-    }
-
-    fn shutdown_timeout(&self) -> EnvVar {
-        variable("DREY_SHUTDOWN_TIMEOUT", &time(self.grace.shutdown))
-    }
 }
 
 fn add_to_flink(flink: &mut Container, additions: &Additions, status: &mut Status) {
@@ -422,6 +312,16 @@ fn add_to_flink(flink: &mut Container, additions: &Additions, status: &mut Statu
         .env
         .get_or_insert_default()
         .extend(additions.env.iter().cloned());
+    if let Some(port) = &additions.port {
+        status.note_empty(&flink.ports, Field::Ports);
+        status.ports.extend(port.name.clone());
+        flink.ports.get_or_insert_default().push(port.clone());
+    }
+    if let Some(port) = &additions.port {
+        status.note_empty(&flink.ports, Field::Ports);
+        status.ports.extend(port.name.clone());
+        flink.ports.get_or_insert_default().push(port.clone());
+    }
     status.mounts = vec![additions.mount.mount_path.clone()];
     flink
         .volume_mounts
@@ -453,98 +353,10 @@ fn add_to_flink(flink: &mut Container, additions: &Additions, status: &mut Statu
     }
 }
 
-/// The user and group that Flink runs as. Root is what the official image drops to its own user.
-fn user(
-    wish: User,
-    pod: &PodSecurityContext,
-    flink: &SecurityContext,
-) -> (Option<i64>, Option<i64>) {
-    let named = flink
-        .run_as_user
-        .or(pod.run_as_user)
-        .filter(|user| *user != 0);
-    let group = flink.run_as_group.or(pod.run_as_group);
-    match (wish, named) {
-        (User::Unset, _) => (None, None),
-        (User::Uid(user), _) => (Some(user), group),
-        (User::AsFlink, Some(user)) => (Some(user), group),
-        (User::AsFlink, None) => (Some(FLINK_USER), Some(FLINK_USER)),
-    }
-}
-
-/// Whether Kubernetes calls the pod `Guaranteed`: every container has limits, and requests no less.
-fn is_guaranteed(spec: &PodSpec) -> bool {
-    let mut all = spec
-        .containers
-        .iter()
-        .chain(spec.init_containers.iter().flatten());
-    !spec.containers.is_empty()
-        && all.all(|container| {
-            let Some(resources) = &container.resources else {
-                return false;
-            };
-            let get = |map: &Option<BTreeMap<String, Quantity>>, name| {
-                map.as_ref().and_then(|map| map.get(name).cloned())
-            };
-            ["cpu", "memory"].iter().all(|name| {
-                let limit = get(&resources.limits, *name);
-                let request = get(&resources.requests, *name);
-                limit.is_some() && (request.is_none() || request == limit)
-            })
-        })
-}
-
-fn quantities(all: [(&str, Option<Quantity>); 2]) -> Option<BTreeMap<String, Quantity>> {
-    let given = all
-        .into_iter()
-        .filter_map(|(name, value)| Some((name.to_owned(), value?)));
-    let given: BTreeMap<String, Quantity> = given.collect();
-    (!given.is_empty()).then_some(given)
-}
-
 fn own_mount() -> VolumeMount {
     VolumeMount {
         name: VOLUME.to_owned(),
         mount_path: DIRECTORY.to_owned(),
         ..VolumeMount::default()
     }
-}
-
-fn variable(name: &str, value: &str) -> EnvVar {
-    EnvVar {
-        name: name.to_owned(),
-        value: Some(value.to_owned()),
-        value_from: None,
-    }
-}
-
-/// With every `$` doubled: the kubelet would put variables in.
-fn literal(name: String, value: &str) -> EnvVar {
-    EnvVar {
-        name,
-        value: Some(value.replace('$', "$$")),
-        value_from: None,
-    }
-}
-
-fn from_field(name: &str, path: &str) -> EnvVar {
-    EnvVar {
-        name: name.to_owned(),
-        value: None,
-        value_from: Some(EnvVarSource {
-            field_ref: Some(ObjectFieldSelector {
-                field_path: path.to_owned(),
-                api_version: None,
-            }),
-            ..EnvVarSource::default()
-        }),
-    }
-}
-
-fn pod_name() -> EnvVar {
-    from_field("DREY_POD_NAME", "metadata.name")
-}
-
-fn socket() -> EnvVar {
-    variable("DREY_SOCKET", "/drey/drey.sock")
 }

@@ -75,7 +75,11 @@ fn pods_of(text: &str) -> Vec<Pod> {
 /// The pod without what a person wrote into it for Drey.
 fn without_drey(pod: &Pod) -> Pod {
     let mut pod = pod.clone();
-    pod.metadata.annotations = Some([(INJECT.to_owned(), "true".to_owned())].into());
+    let asks = [(INJECT, "true"), ("drey.io/metrics", "false")];
+    pod.metadata.annotations = Some(
+        asks.map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
+    );
     let spec = pod.spec.as_mut().expect("a spec");
     spec.termination_grace_period_seconds = None;
     spec.init_containers = None;
@@ -155,4 +159,257 @@ fn twice_is_once_and_back_is_where_it_began() {
     let original = job_manager(&[]);
     assert_eq!(uninject(&injected(&original).pod), Ok(original.clone()));
     assert_eq!(uninject(&original), Ok(original));
+}
+
+fn refused(pod: &Pod) -> String {
+    let refused = inject(pod, &settings(), &Facts::default());
+    refused.expect_err("refused").message
+}
+
+fn flink(pod: &Pod) -> &Container {
+    &pod.spec.as_ref().expect("a spec").containers[0]
+}
+
+fn sidecar(pod: &Pod) -> &Container {
+    let spec = pod.spec.as_ref().expect("a spec");
+    let mut all = spec
+        .containers
+        .iter()
+        .chain(spec.init_containers.iter().flatten());
+    all.find(|container| container.name == "drey")
+        .expect("a sidecar")
+}
+
+fn variable<'a>(container: &'a Container, name: &str) -> Option<&'a str> {
+    let mut all = container.env.iter().flatten();
+    all.find(|variable| variable.name == name)?.value.as_deref()
+}
+
+#[test]
+fn a_bad_annotation_is_refused_by_its_name_its_value_and_the_remedy() {
+    for (name, value, message) in [
+        (
+            "inject",
+            "yes",
+            "annotation `drey.io/inject`: `yes` is neither true nor false; write \"true\" or \"false\", in quotes",
+        ),
+        (
+            "shutdown-timout",
+            "2m",
+            "annotation `drey.io/shutdown-timout` is not known; did you mean `drey.io/shutdown-timeout`?",
+        ),
+        (
+            "xyzzy",
+            "",
+            "annotation `drey.io/xyzzy` is not known; take it out; Drey's README lists what there is",
+        ),
+        (
+            "state-dir",
+            "/x",
+            "annotation `drey.io/state-dir` is not known; take it out; Drey's README lists what there is",
+        ),
+        (
+            "shutdown-timeout",
+            "soon",
+            "annotation `drey.io/shutdown-timeout`: `soon` is not a time; give one from 10s to 24h, such as `30s` or `1h30m`",
+        ),
+        (
+            "role",
+            "boss",
+            "annotation `drey.io/role`: `boss` is not known; use one of `jobmanager`, `taskmanager`",
+        ),
+        (
+            "role",
+            "taskmanager",
+            "annotation `drey.io/role`: container `jm` starts a JobManager by its command; take the annotation out, or name another `drey.io/container`",
+        ),
+        (
+            "container",
+            "tm",
+            "annotation `drey.io/container`: the pod has no container `tm`; use one of `jm`",
+        ),
+        (
+            "cluster-id",
+            "No Way",
+            "annotation `drey.io/cluster-id`: `No Way` is not a cluster id; use at most 45 lower-case letters, digits and hyphens, with no hyphen at either end",
+        ),
+        (
+            "image",
+            "evil/drey",
+            "annotation `drey.io/image`: image `evil/drey` is not allowed here; use one of `drey:latest, registry.example/drey, registry.example/try-*`, or have it added to the installation's list",
+        ),
+        (
+            "image",
+            "registry.example/drey/../evil:1",
+            "annotation `drey.io/image`: image `registry.example/drey/../evil:1` is not allowed here; use one of `drey:latest, registry.example/drey, registry.example/try-*`, or have it added to the installation's list",
+        ),
+        (
+            "run-as-user",
+            "root",
+            "annotation `drey.io/run-as-user`: `root` is not a user id; give the number that Flink runs as, such as `9999`, or `none`",
+        ),
+        (
+            "mounts",
+            "jars",
+            "annotation `drey.io/mounts`: `jars` does not name a volume and a directory; write `VOLUME=/DIRECTORY`, with commas between several",
+        ),
+        (
+            "mounts",
+            "jars=/jars",
+            "annotation `drey.io/mounts`: the pod has no volume `jars`; name one of the pod's volumes",
+        ),
+        (
+            "memory-limit",
+            "0",
+            "annotation `drey.io/memory-limit`: `0` is not a quantity above zero; give one such as `64Mi`",
+        ),
+        (
+            "cpu-request",
+            "1; rm -rf",
+            "annotation `drey.io/cpu-request`: `1; rm -rf` is not a quantity above zero; give one such as `100m`",
+        ),
+        (
+            "rest-url",
+            "ftp://x",
+            "annotation `drey.io/rest-url`: `ftp://x` is neither `http:` nor `https:`; give one such as `https://HOST:8081`",
+        ),
+        (
+            "s3-endpoint",
+            "http://minio",
+            "annotation `drey.io/s3-endpoint`: sends requests in the clear; make it `https:`, or set `storage-allow-http`",
+        ),
+    ] {
+        let pod = job_manager(&[(&format!("drey.io/{name}"), value)]);
+        assert_eq!(refused(&pod), message);
+    }
+}
+
+#[test]
+fn a_long_value_is_cut_in_the_message() {
+    let long = "x".repeat(1_000_000);
+    for key in [
+        "shutdown-timeout",
+        "image",
+        "cluster-id",
+        "container",
+        "mounts",
+        "status",
+    ] {
+        let message = refused(&job_manager(&[(&format!("drey.io/{key}"), &long)]));
+        assert!(message.len() < 600, "{key}: {}", message.len());
+    }
+    let key = format!("drey.io/{long}");
+    assert!(refused(&job_manager(&[(&key, "x")])).len() < 300);
+}
+
+#[test]
+fn settings_go_where_they_are_read() {
+    let pod = job_manager(&[
+        ("drey.io/shutdown-timeout", "5m"),
+        ("drey.io/entrypoint", "/run.sh"),
+        ("drey.io/savepoint-dir", "s3://b/$(X)"),
+        ("drey.io/log-level", "debug"),
+        ("drey.io/image", "registry.example/drey:2"),
+        ("drey.io/metrics-address", "0.0.0.0:9000"),
+    ]);
+    let injected = injected(&pod).pod;
+    let (flink, sidecar) = (flink(&injected), sidecar(&injected));
+    for container in [flink, sidecar] {
+        assert_eq!(variable(container, "DREY_SHUTDOWN_TIMEOUT"), Some("5m"));
+        assert_eq!(variable(container, "DREY_LOG_LEVEL"), Some("debug"));
+        assert_eq!(
+            variable(container, "DREY_METRICS_ADDRESS"),
+            Some("0.0.0.0:9000")
+        );
+    }
+    assert_eq!(variable(flink, "DREY_ENTRYPOINT"), Some("/run.sh"));
+    assert_eq!(variable(sidecar, "DREY_ENTRYPOINT"), None);
+    assert_eq!(
+        variable(sidecar, "DREY_SAVEPOINT_DIR"),
+        Some("s3://b/$$(X)")
+    );
+    assert_eq!(variable(flink, "DREY_SAVEPOINT_DIR"), None);
+    assert_eq!(sidecar.image.as_deref(), Some("registry.example/drey:2"));
+    assert_eq!(
+        sidecar.ports.as_ref().map(|ports| ports[0].container_port),
+        Some(9000)
+    );
+    let spec = injected.spec.expect("a spec");
+    assert_eq!(spec.termination_grace_period_seconds, Some(300));
+}
+
+#[test]
+fn every_setting_is_read_somewhere_or_is_not_for_pods() {
+    for spec in annotations::settings() {
+        assert_ne!(spec.key, "config");
+    }
+    let known: Vec<&str> = annotations::settings().map(|spec| spec.group).collect();
+    for group in ["Flink", "Logs", "Metrics", "Restore points", "Times"] {
+        assert!(known.contains(&group), "{group}");
+    }
+}
+
+#[test]
+fn the_grace_period_is_raised_and_never_lowered() {
+    for (was, asked, grace, shutdown) in [
+        (None, None, 120, "2m"),
+        (Some(30), None, 120, "2m"),
+        (Some(600), None, 600, "10m"),
+        (Some(600), Some("1m"), 600, "1m"),
+        (Some(60), Some("1m"), 60, "1m"),
+        (Some(10), Some("90500ms"), 91, "1m 30s 500ms"),
+        (Some(0), None, 120, "2m"),
+        (Some(i64::MAX), None, i64::MAX, "24h"),
+    ] {
+        let mut pod = job_manager(&[]);
+        if let Some(asked) = asked {
+            pod = job_manager(&[("drey.io/shutdown-timeout", asked)]);
+        }
+        pod.spec
+            .as_mut()
+            .expect("a spec")
+            .termination_grace_period_seconds = was;
+        let injected = injected(&pod).pod;
+        let text =
+            variable(flink(&injected), "DREY_SHUTDOWN_TIMEOUT").map(|text| text.replace(' ', ""));
+        assert_eq!(
+            text.as_deref(),
+            Some(shutdown.replace(' ', "").as_str()),
+            "{was:?} {asked:?}"
+        );
+        let spec = injected.spec.as_ref().expect("a spec");
+        assert_eq!(
+            spec.termination_grace_period_seconds,
+            Some(grace),
+            "{was:?} {asked:?}"
+        );
+        assert_eq!(uninject(&injected), Ok(pod));
+    }
+}
+
+fn with_hook(hook: Value) -> Pod {
+    let mut pod = job_manager(&[]);
+    let lifecycle = serde_json::from_value(json!({ "preStop": hook })).expect("a lifecycle");
+    pod.spec.as_mut().expect("a spec").containers[0].lifecycle = Some(lifecycle);
+    pod
+}
+
+#[test]
+fn a_hook_that_was_there_runs_after_dreys() {
+    let pod = with_hook(json!({"exec": {"command": ["sh", "-c", "echo done"]}}));
+    let once = injected(&pod).pod;
+    let hook = serde_json::to_value(&flink(&once).lifecycle).expect("JSON");
+    let words = ["/drey/drey", "prestop", "--", "sh", "-c", "echo done"];
+    assert_eq!(hook["preStop"]["exec"]["command"], json!(words));
+    assert_eq!(injected(&once).pod, once);
+    assert_eq!(uninject(&once), Ok(pod));
+    let sleeps = with_hook(json!({"sleep": {"seconds": 5}}));
+    let injected = injected(&sleeps);
+    assert!(injected.warnings[0].starts_with("the preStop sleep of container `jm` is left out"));
+    assert_eq!(uninject(&injected.pod), Ok(sleeps));
+    let asks = with_hook(json!({"httpGet": {"port": 8081}}));
+    assert_eq!(
+        refused(&asks),
+        "the preStop hook of container `jm` is a request, behind which Drey's cannot run; make it a command (`exec`), or take it out"
+    );
 }

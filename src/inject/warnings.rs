@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Probe, Volume};
 
+use super::metrics;
 use super::parts::Plan;
 use super::{Facts, Role};
 use crate::config::quoted;
@@ -28,6 +29,13 @@ pub(super) fn of(plan: &Plan<'_>, facts: &Facts) -> Vec<String> {
     let mut warnings = Vec::new();
     grace(plan, &mut warnings);
     rights(plan, facts, &mut warnings);
+    if let Some(rival) = metrics::rival(plan.spec, plan.flink.container, plan.wishes) {
+        warnings.push(format!(
+            "container {} has the port of metrics, so Drey serves none; name another by the annotation `drey.io/metrics-address`, \
+             such as \"0.0.0.0:9349\"",
+            quoted(rival)
+        ));
+    }
     if plan.flink.role == Role::JobManager {
         job_manager(plan, &mut warnings);
         configuration(plan, facts, &mut warnings);
