@@ -9,9 +9,11 @@ mod connections;
 mod election;
 mod files;
 mod keeper;
+mod lookups;
 mod metrics;
 mod probes;
 mod registration;
+mod reporter;
 mod review;
 mod rotation;
 mod server;
@@ -37,6 +39,7 @@ use connections::Connections;
 use election::Election;
 use files::Files;
 use keeper::{Keeper, Renewal};
+pub use lookups::LookUp;
 use metrics::Metrics;
 pub use metrics::markdown_table;
 use probes::Probes;
@@ -54,6 +57,9 @@ pub const INJECT_NAMESPACE_PATH: &str = "/inject/namespace";
 /// Connections for probes and Prometheus.
 const PROBE_CONNECTIONS: usize = 32;
 
+/// How long events that are not written yet are waited for at the end.
+const FLUSH: Duration = Duration::from_secs(2);
+
 /// What the operator of the webhook decides.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -69,6 +75,10 @@ pub struct Options {
     pub configuration: String,
     /// Where the certificate is from.
     pub certificates: Certificates,
+    /// The name of this replica.
+    pub identity: String,
+    /// What is looked up of pods, for warnings and events.
+    pub look_up: Vec<LookUp>,
     /// PEM file with the CA whose clients alone are answered.
     pub client_ca: Option<PathBuf>,
     /// The most TLS connections at a time.
@@ -95,8 +105,6 @@ pub struct Builtin {
     pub secret: String,
     /// The Lease of the replica that renews.
     pub lease: String,
-    /// This replica.
-    pub identity: String,
     /// The names that the certificate is for.
     pub names: Vec<String>,
     /// How long a certificate is valid.
@@ -268,11 +276,12 @@ pub async fn run(
         plain,
         Arc::new(Probes::new(Arc::clone(&shared))),
     ));
+    let admission = Arc::new(Admission::new(Arc::clone(&shared), &kube, &options));
     let serving = tokio::spawn(server::serve(
         listener,
         Some(Arc::clone(&shared.tls)),
         Arc::clone(&shared.connections),
-        Arc::new(Admission::new(Arc::clone(&shared))),
+        Arc::clone(&admission),
     ));
     let end = Arc::new(Notify::new());
     let election = keep(&options, &kube, &shared, &end);
@@ -296,6 +305,7 @@ pub async fn run(
         let open = shared.connections.len();
         warn!(open, "Connections were open at the end of the time");
     }
+    admission.flush(FLUSH).await;
     if let Some(election) = election {
         let _ = timeout(options.drain_timeout, election).await;
     }
@@ -324,7 +334,7 @@ fn keep(
         Certificates::Directory(_) => None,
         Certificates::Builtin(it) => {
             let (candidate, leads) =
-                Election::new(kube, &it.lease, &it.identity, it.lease_duration);
+                Election::new(kube, &it.lease, &options.identity, it.lease_duration);
             let end = Arc::clone(end);
             let run = candidate.run(async move { end.notified().await });
             election = Some(tokio::spawn(run));

@@ -13,7 +13,7 @@ use crate::inject;
 use crate::kubernetes::Kube;
 use crate::process;
 use crate::telemetry::{self, one_line};
-use crate::webhook::{Builtin, Certificates, Options};
+use crate::webhook::{Builtin, Certificates, LookUp, Options};
 
 /// What the README's section refers to.
 pub(super) const HELP: &str = "\
@@ -75,6 +75,16 @@ pub(super) struct WebhookArgs {
         default_value = "drey"
     )]
     configuration: String,
+    /// What is looked up of a pod, for warnings and events; configuration needs the right to read all ConfigMaps
+    #[arg(
+        long,
+        value_name = "WHAT",
+        value_delimiter = ',',
+        env = "DREY_WEBHOOK_LOOK_UP",
+        hide_env_values = true,
+        default_value = "rights,owners"
+    )]
+    look_up: Vec<LookUp>,
     #[command(flatten)]
     certificate: CertificateArgs,
     #[command(flatten)]
@@ -269,7 +279,6 @@ fn options(args: WebhookArgs, namespace: &str) -> Options {
         None => Certificates::Builtin(Builtin {
             secret: it.secret,
             lease: it.lease,
-            identity: it.pod_name,
             names: std::iter::once(service).chain(it.server_names).collect(),
             lifetime: it.certificate_lifetime,
             renew_before: it.renew_before,
@@ -293,6 +302,8 @@ fn options(args: WebhookArgs, namespace: &str) -> Options {
             Sidecar::Ordinary => Some(false),
         },
         configuration: args.configuration,
+        identity: it.pod_name,
+        look_up: args.look_up,
         certificates,
         client_ca: it.client_ca,
         connections: args.serve.connections.get(),

@@ -1,13 +1,15 @@
 //! What the webhook's replicas share: the Secret with their certificate, the Lease of the one that renews it, and the
-//! MutatingWebhookConfiguration that names whom API servers trust.
+//! MutatingWebhookConfiguration that names whom API servers trust. And what it looks up of a pod, for warnings.
 
 use std::collections::BTreeMap;
 
 use futures_util::stream::BoxStream;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -168,4 +170,65 @@ pub(crate) async fn version(kube: &Kube) -> Result<(u32, u32), KubeError> {
             &format!("unexpected version {}", info.git_version),
         )),
     }
+}
+
+/// What a service account may be asked about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Right<'a> {
+    pub(crate) verb: &'a str,
+    pub(crate) resource: &'a str,
+    /// The object; none for all.
+    pub(crate) name: Option<&'a str>,
+}
+
+/// Whether a service account of this client's namespace has a right there, in the core API group.
+pub(crate) async fn may(kube: &Kube, account: &str, right: Right<'_>) -> Result<bool, KubeError> {
+    let namespace = kube.namespace();
+    let review = json!({
+        "spec": {
+            "user": format!("system:serviceaccount:{namespace}:{account}"),
+            "groups": [
+                "system:serviceaccounts",
+                format!("system:serviceaccounts:{namespace}"),
+                "system:authenticated",
+            ],
+            "resourceAttributes": {
+                "namespace": namespace,
+                "verb": right.verb,
+                "resource": right.resource,
+                "name": right.name,
+            },
+        },
+    });
+    let attempt = attempt(
+        "create",
+        ("subjectaccessreviews", "authorization.k8s.io"),
+        "",
+    );
+    let review: SubjectAccessReview = serde_json::from_value(review)
+        .map_err(|error| KubeError::other(attempt, &error.to_string()))?;
+    let api: Api<SubjectAccessReview> = Api::all(kube.client());
+    let params = PostParams::default();
+    let answer = limited(attempt, api.create(&params, &review)).await?;
+    Ok(answer.status.is_some_and(|status| status.allowed))
+}
+
+/// A ReplicaSet; `None` when there is none.
+pub(crate) async fn get_replica_set(
+    kube: &Kube,
+    name: &str,
+) -> Result<Option<ReplicaSet>, KubeError> {
+    let api: Api<ReplicaSet> = kube.api();
+    let attempt = attempt("get", ("replicasets", "apps"), name);
+    limited(attempt, api.get_opt(name)).await
+}
+
+/// The texts of a ConfigMap; `None` when there is none.
+pub(crate) async fn get_config_map(
+    kube: &Kube,
+    name: &str,
+) -> Result<Option<BTreeMap<String, String>>, KubeError> {
+    let api: Api<ConfigMap> = kube.api();
+    let found = limited(attempt("get", ("configmaps", ""), name), api.get_opt(name)).await?;
+    Ok(found.map(|map| map.data.unwrap_or_default()))
 }

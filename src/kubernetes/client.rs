@@ -78,6 +78,14 @@ impl Kube {
         &self.namespace
     }
 
+    /// The same client for another namespace.
+    pub(crate) fn in_namespace(&self, namespace: &str) -> Self {
+        Self {
+            client: self.client.clone(),
+            namespace: namespace.to_owned(),
+        }
+    }
+
     pub(crate) fn client(&self) -> Client {
         self.client.clone()
     }

@@ -82,12 +82,21 @@ pub enum EventKind {
 #[derive(Debug, Clone)]
 pub struct Recorder {
     queue: mpsc::Sender<Order>,
+    /// About whom events are, if not said otherwise.
+    about: Arc<About>,
     lost: Arc<AtomicU64>,
+}
+
+/// Objects of one namespace.
+#[derive(Debug)]
+struct About {
+    kube: Kube,
+    subjects: Vec<OwnerRef>,
 }
 
 #[derive(Debug)]
 enum Order {
-    Write(Event),
+    Write(Arc<About>, Event),
     Done(oneshot::Sender<()>),
 }
 
@@ -95,30 +104,50 @@ impl Recorder {
     /// A recorder for `pod` and what owns it. Must be called inside a Tokio runtime, in which it writes until it is dropped.
     #[must_use]
     pub fn new(kube: &Kube, pod: &PodRef, owner: Option<OwnerRef>) -> Self {
-        let (queue, orders) = mpsc::channel(QUEUE);
         let pod_ref = OwnerRef {
             api_version: "v1".to_owned(),
             kind: "Pod".to_owned(),
             name: pod.name.clone(),
             uid: pod.uid.clone(),
         };
+        let subjects = std::iter::once(pod_ref).chain(owner).collect();
+        Self::start(kube, &pod.name, subjects)
+    }
+
+    /// A recorder of `instance` for objects that are named with each event, by [`Recorder::publish_about`].
+    pub(crate) fn for_others(kube: &Kube, instance: &str) -> Self {
+        Self::start(kube, instance, Vec::new())
+    }
+
+    fn start(kube: &Kube, instance: &str, subjects: Vec<OwnerRef>) -> Self {
+        let (queue, orders) = mpsc::channel(QUEUE);
         let writer = Writer {
-            kube: kube.clone(),
-            instance: pod.name.clone(),
-            subjects: std::iter::once(pod_ref).chain(owner).collect(),
+            instance: instance.to_owned(),
             written: VecDeque::new(),
             told_forbidden: false,
         };
         tokio::spawn(writer.run(orders));
+        let kube = kube.clone();
         Self {
             queue,
+            about: Arc::new(About { kube, subjects }),
             lost: Arc::default(),
         }
     }
 
     /// Has the event written soon, and never waits for that.
     pub fn publish(&self, event: Event) {
-        if self.queue.try_send(Order::Write(event)).is_err() {
+        self.order(Arc::clone(&self.about), event);
+    }
+
+    /// The same about an object of the namespace that `kube` is for.
+    pub(crate) fn publish_about(&self, kube: Kube, subject: OwnerRef, event: Event) {
+        let subjects = vec![subject];
+        self.order(Arc::new(About { kube, subjects }), event);
+    }
+
+    fn order(&self, about: Arc<About>, event: Event) {
+        if self.queue.try_send(Order::Write(about, event)).is_err() {
             let lost = self.lost.fetch_add(1, Ordering::Relaxed) + 1;
             warn!(lost, "Lost an event: too many wait to be written");
         }
@@ -137,10 +166,8 @@ impl Recorder {
 }
 
 struct Writer {
-    kube: Kube,
     /// The pod that reports.
     instance: String,
-    subjects: Vec<OwnerRef>,
     /// The last ones, newest last.
     written: VecDeque<Written>,
     told_forbidden: bool,
@@ -158,10 +185,10 @@ impl Writer {
     async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
         while let Some(order) = orders.recv().await {
             match order {
-                Order::Write(mut event) => {
+                Order::Write(about, mut event) => {
                     event.message = cut(&event.message, MESSAGE).to_owned();
-                    for subject in self.subjects.clone() {
-                        self.write(&subject, &event).await;
+                    for subject in &about.subjects {
+                        self.write(&about.kube, subject, &event).await;
                     }
                 }
                 Order::Done(done) => {
@@ -171,11 +198,11 @@ impl Writer {
         }
     }
 
-    async fn write(&mut self, subject: &OwnerRef, event: &Event) {
+    async fn write(&mut self, kube: &Kube, subject: &OwnerRef, event: &Event) {
         let start = Instant::now();
         let mut pause = Duration::from_millis(200);
         loop {
-            match self.try_write(subject, event).await {
+            match self.try_write(kube, subject, event).await {
                 Ok(()) => return,
                 Err(KubeError::Forbidden { .. }) if self.told_forbidden => return,
                 Err(error @ KubeError::Forbidden { .. }) => {
@@ -196,14 +223,19 @@ impl Writer {
         }
     }
 
-    async fn try_write(&mut self, subject: &OwnerRef, event: &Event) -> Result<(), KubeError> {
+    async fn try_write(
+        &mut self,
+        kube: &Kube,
+        subject: &OwnerRef,
+        event: &Event,
+    ) -> Result<(), KubeError> {
         let known = self
             .written
             .iter()
             .position(|written| written.subject == subject.uid && written.event == *event);
         if let Some(mut written) = known.and_then(|index| self.written.remove(index)) {
             written.count += 1;
-            match self.count(&written).await {
+            match count(kube, &written).await {
                 Ok(()) => {
                     self.remember(written);
                     return Ok(());
@@ -217,7 +249,7 @@ impl Writer {
                 }
             }
         }
-        let name = self.create(subject, event).await?;
+        let name = self.create(kube, subject, event).await?;
         self.remember(Written {
             subject: subject.uid.clone(),
             event: event.clone(),
@@ -234,17 +266,12 @@ impl Writer {
         }
     }
 
-    async fn count(&self, written: &Written) -> Result<(), KubeError> {
-        let api: Api<CoreEvent> = self.kube.api();
-        let patch = json!({ "count": written.count, "lastTimestamp": seconds(Timestamp::now()) });
-        let params = PatchParams::default();
-        let patch = Patch::Merge(&patch);
-        let patched = api.patch(&written.name, &params, &patch);
-        limited(attempt("patch", &written.name), patched).await?;
-        Ok(())
-    }
-
-    async fn create(&self, subject: &OwnerRef, event: &Event) -> Result<String, KubeError> {
+    async fn create(
+        &self,
+        kube: &Kube,
+        subject: &OwnerRef,
+        event: &Event,
+    ) -> Result<String, KubeError> {
         let now = Timestamp::now();
         // As client-go names them; the subject's name is cut so that this one is not too long.
         let name = format!("{}.{:x}", cut(&subject.name, 200), now.as_nanosecond());
@@ -253,13 +280,13 @@ impl Writer {
             EventKind::Warning => "Warning",
         };
         let event: CoreEvent = serde_json::from_value(json!({
-            "metadata": { "name": name, "namespace": self.kube.namespace() },
+            "metadata": { "name": name, "namespace": kube.namespace() },
             "involvedObject": {
                 "apiVersion": subject.api_version,
                 "kind": subject.kind,
                 "name": subject.name,
                 "uid": subject.uid,
-                "namespace": self.kube.namespace(),
+                "namespace": kube.namespace(),
             },
             "type": kind,
             "reason": event.reason,
@@ -273,7 +300,7 @@ impl Writer {
             "reportingInstance": self.instance,
         }))
         .expect("an Event");
-        let api: Api<CoreEvent> = self.kube.api();
+        let api: Api<CoreEvent> = kube.api();
         let params = PostParams::default();
         let created = limited(attempt("create", &name), api.create(&params, &event)).await;
         match created {
@@ -282,6 +309,16 @@ impl Writer {
             Err(error) => Err(error),
         }
     }
+}
+
+async fn count(kube: &Kube, written: &Written) -> Result<(), KubeError> {
+    let api: Api<CoreEvent> = kube.api();
+    let patch = json!({ "count": written.count, "lastTimestamp": seconds(Timestamp::now()) });
+    let params = PatchParams::default();
+    let patch = Patch::Merge(&patch);
+    let patched = api.patch(&written.name, &params, &patch);
+    limited(attempt("patch", &written.name), patched).await?;
+    Ok(())
 }
 
 fn attempt<'a>(verb: &'static str, name: &'a str) -> Attempt<'a> {

@@ -11,10 +11,13 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info};
 
-use super::Shared;
+use super::lookups::LookUps;
+use super::reporter::Reporter;
 use super::review::{self, Malformed};
 use super::server::Handler;
-use crate::inject::Facts;
+use super::{Options, Shared};
+use crate::inject::{Facts, Settings};
+use crate::kubernetes::Kube;
 
 /// The most that is read of a review, in bytes. An API server takes objects of 3 MiB at most, and etcd keeps 1.5 MiB.
 const BODY: usize = 3 << 20;
@@ -41,6 +44,8 @@ const UNIT: usize = 1 << 10;
 #[derive(Debug)]
 pub(super) struct Admission {
     shared: Arc<Shared>,
+    look_ups: Arc<LookUps>,
+    reporter: Reporter,
     room: Semaphore,
 }
 
@@ -52,11 +57,20 @@ enum NoBody {
 }
 
 impl Admission {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    /// Must be called inside a Tokio runtime.
+    pub(super) fn new(shared: Arc<Shared>, kube: &Kube, options: &Options) -> Self {
+        let look_ups = Arc::new(LookUps::new(kube, &options.look_up));
         Self {
             shared,
+            reporter: Reporter::new(kube, &options.identity, Arc::clone(&look_ups)),
+            look_ups,
             room: Semaphore::new(BODIES / UNIT),
         }
+    }
+
+    /// Waits for events that are not written yet.
+    pub(super) async fn flush(&self, most: Duration) {
+        self.reporter.flush(most).await;
     }
 
     async fn admit(&self, request: Request<Incoming>, opted_in: bool) -> Response<Full<Bytes>> {
@@ -107,17 +121,31 @@ impl Admission {
             let what = "not ready yet: the version of Kubernetes is not known\n";
             return Err((text(StatusCode::SERVICE_UNAVAILABLE, what), "NotReady"));
         };
-        let answer = review::answer(&request, settings, &Facts::default());
+        let facts = self.facts(&request, settings).await;
+        let answer = review::answer(&request, settings, &facts);
         self.tell(&request, &answer);
         Ok((answer.body, answer.outcome, answer.reason))
+    }
+
+    async fn facts(&self, request: &review::Request, settings: &Settings) -> Facts {
+        match (&request.pod, review::role(request, settings)) {
+            (Some(pod), Some(role)) => self.look_ups.facts(&request.namespace, pod, role).await,
+            _ => Facts::default(),
+        }
     }
 
     fn tell(&self, request: &review::Request, answer: &review::Answer) {
         let (uid, namespace) = (&request.uid, &request.namespace);
         let (outcome, reason) = (answer.outcome, answer.reason);
-        match &answer.note {
-            Some(note) => info!(namespace, uid, outcome, reason, note.message, "Answered"),
-            None => debug!(namespace, uid, outcome, reason, request.dry_run, "Answered"),
+        let Some(note) = &answer.note else {
+            return debug!(namespace, uid, outcome, reason, "Answered");
+        };
+        info!(
+            namespace,
+            uid, outcome, reason, request.dry_run, note.message, "Answered"
+        );
+        if let (Some(pod), false) = (&request.pod, request.dry_run) {
+            self.reporter.tell(namespace, pod, note);
         }
     }
 

@@ -51,8 +51,16 @@ pub(super) struct Answer {
 /// What an event says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Note {
-    pub(super) injected: bool,
+    pub(super) what: Noted,
     pub(super) message: String,
+}
+
+/// What an event is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Noted {
+    Injected,
+    Skipped,
+    Refused,
 }
 
 /// A body that is no review to be answered as asked.
@@ -197,8 +205,8 @@ pub(super) fn answer(request: &Request, settings: &Settings, facts: &Facts) -> A
                     "InjectedAlready"
                 },
                 note: patch.map(|_| Note {
-                    injected: true,
-                    message: injected_message(pod, injected.role),
+                    what: Noted::Injected,
+                    message: injected_message(injected.role),
                 }),
             },
             Err(error) => {
@@ -217,7 +225,7 @@ pub(super) fn answer(request: &Request, settings: &Settings, facts: &Facts) -> A
                 outcome: "skipped",
                 reason: skipped.reason,
                 note: skipped.surprising.then_some(Note {
-                    injected: false,
+                    what: Noted::Skipped,
                     message: skipped.message,
                 }),
             }
@@ -226,15 +234,21 @@ pub(super) fn answer(request: &Request, settings: &Settings, facts: &Facts) -> A
     }
 }
 
-fn injected_message(pod: &Pod, role: inject::Role) -> String {
-    let meta = &pod.metadata;
-    let name = meta.name.as_deref().or(meta.generate_name.as_deref());
-    format!(
-        "Drey {} supervises {:?} pod {}",
-        env!("CARGO_PKG_VERSION"),
-        role,
-        name.unwrap_or_default()
-    )
+fn injected_message(role: inject::Role) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    match role {
+        inject::Role::JobManager => format!("Drey {version} is in the JobManager's pod"),
+        inject::Role::TaskManager => format!("Drey {version} is in the TaskManager's pod"),
+    }
+}
+
+/// The role of a pod for which it is worth to look further: one that will be injected, and is not yet.
+pub(super) fn role(request: &Request, settings: &Settings) -> Option<inject::Role> {
+    let pod = request.pod.as_ref()?;
+    match inject::inject(pod, settings, &Facts::default()) {
+        Ok(Outcome::Injected(injected)) if injected.pod != **pod => Some(injected.role),
+        _ => None,
+    }
 }
 
 fn refused(uid: &str, code: u16, reason: &'static str, message: &str) -> Answer {
@@ -243,7 +257,7 @@ fn refused(uid: &str, code: u16, reason: &'static str, message: &str) -> Answer 
         outcome: "refused",
         reason,
         note: Some(Note {
-            injected: false,
+            what: Noted::Refused,
             message: message.to_owned(),
         }),
     }
