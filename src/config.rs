@@ -18,6 +18,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -86,6 +87,22 @@ pub(crate) fn parse_duration(text: &str) -> Result<std::time::Duration, String> 
     const YEAR: u32 = 366;
     let most = parse::DAY * (10 * YEAR);
     parse::duration(text, std::time::Duration::ZERO, most).map_err(|problem| problem.text())
+}
+
+impl Settings {
+    /// The environment variables of which [`load`] makes the same settings.
+    #[must_use]
+    pub fn to_env(&self) -> BTreeMap<String, String> {
+        let text = |value: Value| match value {
+            Value::Null => None,
+            Value::String(text) => Some(text),
+            other => Some(other.to_string()),
+        };
+        let given = TABLE.iter().zip(self.values());
+        given
+            .filter_map(|(spec, value)| Some((spec.env(), text(value)?)))
+            .collect()
+    }
 }
 
 /// Settings from the command line, the environment and the file that either of them names.

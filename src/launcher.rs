@@ -4,6 +4,7 @@
 //! It is process 1 of the Flink container, or half of `drey run`. Either way it talks to the supervisor over its socket.
 //! A supervisor that is away for a while is waited for; Flink runs on meanwhile.
 
+mod alone;
 mod command;
 mod configuration;
 mod handover;
@@ -27,6 +28,7 @@ use crate::domain::pointer::{RunId, TriggerReason};
 use crate::process::{Exit, Flink};
 use crate::telemetry::one_line;
 
+pub use alone::leave_behind;
 pub(crate) use command::Starts;
 pub use command::{Command, CommandError};
 pub use configuration::{Configuration, LaunchError, apply};
@@ -143,9 +145,8 @@ impl Launcher {
         let prepare = self
             .configuration
             .prepare(&self.command, &self.settings.state_dir)?;
-        let call = Call::Prepare(prepare.clone());
         let reply = tokio::select! {
-            reply = persistently(&self.settings.socket, &call) => reply,
+            reply = alone::order(&self.settings, &prepare) => reply,
             signal = self.signals.recv() => {
                 info!(signal, "Asked to end before Flink was started");
                 return Ok(Err(0));
@@ -252,9 +253,10 @@ impl Launcher {
     /// Tells the supervisor that Flink has ended; what was reached for each job.
     async fn after_exit(&self, exit: Exit, ordered: Option<Vec<Settled>>) -> Vec<Settled> {
         let call = Call::Exited { code: exit.code() };
-        let patience = self.settings.start_timeout;
-        let settled = match tokio::time::timeout(patience, self.persistently(&call)).await {
-            Ok(Reply::Settled { settled }) => settled,
+        let away = Some(alone::patience(&self.settings));
+        let reply = reach(&self.settings.socket, &call, away);
+        let settled = match tokio::time::timeout(self.settings.start_timeout, reply).await {
+            Ok(Some(Reply::Settled { settled })) => settled,
             other => {
                 warn!(answer = ?other.ok(), "The supervisor could not tell what is recorded");
                 Vec::new()
@@ -305,11 +307,6 @@ impl Launcher {
             Next::Exit(code)
         }
     }
-
-    /// Makes a call to a supervisor that may still have to come up, or to come back.
-    async fn persistently(&self, call: &Call) -> Reply {
-        persistently(&self.settings.socket, call).await
-    }
 }
 
 /// Waits for the order to end Flink; tells every supervisor that comes up what it has to know.
@@ -357,16 +354,35 @@ fn went_away(error: &io::Error) {
     );
 }
 
+/// Makes a call to a supervisor that may still have to come up, or to come back.
 async fn persistently(socket: &Path, call: &Call) -> Reply {
+    loop {
+        if let Some(reply) = reach(socket, call, None).await {
+            return reply;
+        }
+    }
+}
+
+/// [`persistently`], unless nobody listens for longer than `patience`. An answer may take as long as it takes.
+async fn reach(socket: &Path, call: &Call, patience: Option<Duration>) -> Option<Reply> {
     const RETRY: Backoff = Backoff {
         first: Duration::from_millis(20),
         most: Duration::from_secs(1),
     };
     let mut attempt = 0;
+    let mut away_since = Instant::now();
     loop {
+        let asked = Instant::now();
         match control::call(socket, call).await {
-            Ok(reply) => return reply,
+            Ok(reply) => return Some(reply),
             Err(error) => {
+                if asked.elapsed() > RETRY.most {
+                    // It was there, and went away before it had answered.
+                    away_since = Instant::now();
+                }
+                if patience.is_some_and(|patience| away_since.elapsed() >= patience) {
+                    return None;
+                }
                 attempt += 1;
                 if attempt == 8 {
                     let error: &io::Error = &error;

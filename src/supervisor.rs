@@ -10,6 +10,7 @@ mod high_availability;
 mod leave;
 mod lock;
 mod map;
+mod memory;
 mod pod;
 mod requests;
 mod session;
@@ -25,7 +26,9 @@ use tokio::sync::{mpsc, oneshot, watch as channel};
 use tracing::{error, info, warn};
 
 use crate::config::Settings;
-use crate::control::{Call, Incoming, JobReport, Reply, Settled, SettledOutcome, Status, Then};
+use crate::control::{
+    Call, Incoming, JobReport, Prepare, Reply, Settled, SettledOutcome, Status, Then,
+};
 use crate::domain::budget::{Backoff, after, until};
 use crate::domain::job::{JobStatus, JobView};
 use crate::domain::lock::Lock;
@@ -47,6 +50,7 @@ use requests::Releasing;
 use session::Session;
 
 pub use asks::{choose, clear};
+pub use cluster::high_availability;
 pub use start::{NoStart, Planner, prepare, storage_for};
 
 /// The wait before something that did not answer is tried again.
@@ -102,6 +106,8 @@ pub struct Supervisor {
     session: Session,
     /// The pointer was read.
     loaded: bool,
+    /// Only one start is prepared: the sidecar is away.
+    alone: bool,
     status: channel::Sender<Status>,
 }
 
@@ -166,7 +172,7 @@ impl Supervisor {
         let copy = settings.state_dir.join("pointer-copy.json");
         let store = Store::Map(Box::new(MapStore::new(map, copy)));
         let pointer = Pointer::new(&settings.cluster_id);
-        let pod = Pod::new(kube, name, &settings.flink_container);
+        let pod = Pod::new(kube, name, &settings.flink_container, &settings.state_dir);
         let mut supervisor = Self::with(settings, storage, store, pointer);
         // The kubelet kills a JobManager that takes too long, which costs nothing once its job is stopped.
         supervisor.policy.reserve = RESERVE_IN_POD;
@@ -212,7 +218,21 @@ impl Supervisor {
             untold_deadline: false,
             session: Session::default(),
             loaded: false,
+            alone: false,
             status,
+        }
+    }
+
+    /// Prepares one start, and supervises nothing: of a launcher whose sidecar is away.
+    pub async fn start_only(mut self, flink: Prepare) -> Reply {
+        self.alone = true;
+        let (calls, received) = mpsc::channel(1);
+        let (back, reply) = oneshot::channel();
+        // There is room for one.
+        let _ = calls.send((Call::Prepare(flink), back)).await;
+        tokio::select! {
+            () = self.run(received) => Reply::failed("not started: the supervisor ended"),
+            reply = reply => reply.unwrap_or_else(|_| Reply::failed("not started: no answer")),
         }
     }
 

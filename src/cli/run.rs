@@ -14,7 +14,7 @@ use super::{TRY_AGAIN, USAGE, failure, runtime, settings};
 use crate::config::{Settings, SettingsArgs};
 use crate::control::{self, Call, Incoming, Status};
 use crate::kubernetes::Kube;
-use crate::launcher::{Command, LaunchError, Launcher, TaskManager};
+use crate::launcher::{Command, LaunchError, Launcher, TaskManager, leave_behind};
 use crate::pointer_file::PointerError;
 use crate::process;
 use crate::store::Store;
@@ -138,6 +138,13 @@ async fn supervise(
                 .map_err(|error| failure(one_line(&error, 400), USAGE))?;
             fs::create_dir_all(&settings.state_dir)
                 .with_context(|| format!("could not create {}", settings.state_dir.display()))?;
+            if let Err(error) = leave_behind(&settings) {
+                let error = one_line(&error, 200);
+                warn!(
+                    error,
+                    "Settings could not be left for a start without this sidecar"
+                );
+            }
             Supervisor::in_pod(settings, storage, kube, &name)
         }
         None => {

@@ -149,6 +149,22 @@ fn every_default_is_a_value_that_could_be_written() {
 }
 
 #[test]
+fn settings_as_variables_make_the_same_settings() {
+    for spec in TABLE {
+        let dir = tempfile::tempdir().expect("a directory");
+        let companions = companions(spec.key, dir.path());
+        let more: Vec<&str> = companions.iter().map(String::as_str).collect();
+        for sample in samples(spec, dir.path()) {
+            let flag = format!("--{}={sample}", spec.key);
+            let given = settings(&[&more[..], &[&*flag]].concat(), &[]);
+            let written = given.to_env();
+            let env: Vec<(&str, &str)> = written.iter().map(|(a, b)| (&**a, &**b)).collect();
+            assert_eq!(settings(&[], &env), given, "{flag}");
+        }
+    }
+}
+
+#[test]
 fn keys_flags_and_variables_are_named_after_the_fields() {
     for spec in TABLE {
         assert_eq!(spec.key, spec.field.replace('_', "-"));

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Preconditions};
+use serde::{Deserialize, Serialize};
 
 use super::client::{Kube, limited};
 use super::error::{Attempt, KubeError};
@@ -22,7 +23,7 @@ const TEMPLATE: [&str; 2] = ["pod-template-hash", "controller-revision-hash"];
 const GRACE: i64 = 30;
 
 /// What is known of a pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodSight {
     /// Which one.
     pub pod: PodRef,
@@ -50,7 +51,7 @@ pub struct PodSight {
 }
 
 /// When a pod has to be gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deletion {
     /// When the kubelet kills what is left: `deletionTimestamp`, which already has the grace in it.
     pub deadline: Timestamp,
@@ -59,7 +60,7 @@ pub struct Deletion {
 }
 
 /// What controls an object.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnerRef {
     /// `apps/v1` and so on.
     pub api_version: String,
@@ -72,7 +73,7 @@ pub struct OwnerRef {
 }
 
 /// A container, as the kubelet reported it last.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerSight {
     /// It runs.
     pub running: bool,
@@ -89,7 +90,7 @@ pub struct ContainerSight {
 }
 
 /// How a container ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terminated {
     /// Its exit code.
     pub code: i32,

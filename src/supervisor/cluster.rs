@@ -134,7 +134,8 @@ pub(super) fn is_application(mode: Mode, by_command: bool) -> bool {
 }
 
 /// Whether Flink's own high availability is on: it then chooses job ids and restore points itself.
-pub(super) fn high_availability(configuration: &BTreeMap<String, String>) -> bool {
+#[must_use]
+pub fn high_availability(configuration: &BTreeMap<String, String>) -> bool {
     let kind = configuration
         .get("high-availability.type")
         .or_else(|| configuration.get("high-availability"));

@@ -107,6 +107,11 @@ impl Supervisor {
         self.signs = Signs::default();
     }
 
+    /// Whether there was any sign that the pod or the container goes.
+    pub(super) fn is_told_to_go(&self) -> bool {
+        self.signs.first.is_some()
+    }
+
     /// Judges the signs; when to look again.
     pub(super) async fn judge_signs(&mut self) -> Option<Timestamp> {
         if self.signs.first.is_some() && self.signs.cause.is_none() && self.is_highly_available() {
@@ -129,8 +134,8 @@ impl Supervisor {
             sidecar_told: self.signs.sidecar_hook,
             deletion: match &pod.me {
                 Some(me) if me.deletion.is_some() => Known::Yes,
-                Some(_) => Known::No,
-                None => Known::Unknown,
+                Some(_) if pod.is_seen() => Known::No,
+                _ => Known::Unknown,
             },
             owner: pod
                 .owner

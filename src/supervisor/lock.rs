@@ -509,6 +509,10 @@ impl Supervisor {
     /// How the start came out, for `kubectl describe`.
     fn tell_start(&self, reply: &Reply) {
         let Some(pod) = &self.pod else { return };
+        if self.alone && matches!(reply, Reply::Start(_)) {
+            let text = "The sidecar is away: Flink is started without it, and is not supervised until it is back";
+            pod.tell(Event::warning("SidecarAway", text));
+        }
         let event = match reply {
             Reply::Start(order) if order.why == SESSION_START => {
                 let text = "Starting a session cluster, without jobs at first";

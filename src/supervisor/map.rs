@@ -1,9 +1,12 @@
 //! The pointer in a pod: read when the API server answers, kept beside the savepoints when it does not, and what a person
 //! has written into the ConfigMap by hand.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::pod::News;
@@ -18,6 +21,9 @@ use crate::kubernetes::events::Event;
 use crate::pointer_file::{PointerError, to_json};
 use crate::storage::{Location, StorageErrorKind};
 use crate::telemetry::one_line;
+
+/// How long the supervisor waits to hear whether the API server is back: meanwhile it does nothing else.
+const CATCH_UP: Duration = Duration::from_secs(1);
 
 impl Supervisor {
     /// Whether the pointer is known. In a pod it is read when there is something to supervise.
@@ -277,13 +283,14 @@ impl Supervisor {
     /// When the next attempt is made to write what the API server does not have yet.
     pub(super) async fn catch_up(&mut self) -> Option<Timestamp> {
         let behind = self.store.map().is_some_and(|map| map.is_behind());
-        if !behind || !self.loaded {
+        // Who is told to go has no time to wait for an answer: what it records is written anyway, here or there.
+        if !behind || !self.loaded || self.is_told_to_go() {
             return None;
         }
-        let theirs = self.store.map()?.map().load().await;
+        let theirs = timeout(CATCH_UP, self.store.map()?.map().load()).await;
         match theirs {
-            Ok(document) => self.see_map(document).await,
-            Err(_) => return Some(after(Timestamp::now(), RETRY.most)),
+            Ok(Ok(document)) => self.see_map(document).await,
+            Ok(Err(_)) | Err(_) => return Some(after(Timestamp::now(), RETRY.most)),
         }
         None
     }

@@ -3,15 +3,17 @@
 //! Everything is told by watches of single objects; what they show comes to the supervisor's loop as [`News`].
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
+use super::memory::Memory;
 use crate::domain::lock::{Life, PodRef, PodState};
 use crate::domain::pointer_map::Document;
 use crate::kubernetes::events::{Event, Recorder};
@@ -63,6 +65,8 @@ pub(super) struct Pod {
     pub(super) handed_over: bool,
     /// What was logged last.
     pub(super) waits_for: String,
+    /// What a container that is started while the API server is away knows of its pod.
+    memory: Memory,
 }
 
 #[derive(Debug)]
@@ -74,21 +78,23 @@ struct Other {
 impl Pod {
     /// The pod `name`, whose container `container` Flink runs in.
     #[must_use]
-    pub(super) fn new(kube: Kube, name: &str, container: &str) -> Self {
+    pub(super) fn new(kube: Kube, name: &str, container: &str, state_dir: &Path) -> Self {
         // Nobody listens before `watch`.
         let (sender, _) = mpsc::channel(1);
+        let memory = Memory::load(state_dir, name);
         Self {
             kube,
             name: name.to_owned(),
             container: container.to_owned(),
             sender,
-            me: None,
+            me: memory.pod(),
             owner: None,
             looked_up: None,
             events: None,
             others: BTreeMap::new(),
             handed_over: false,
             waits_for: String::new(),
+            memory,
         }
     }
 
@@ -99,7 +105,7 @@ impl Pod {
         let (sender, mut pod) = (self.sender.clone(), watch_pod(&self.kube, &self.name));
         let (other, mut map) = (self.sender.clone(), map.watch());
         tokio::spawn(async move {
-            while let Some(seen) = pod.next().await {
+            while let Some(seen) = next(&mut pod, &sender).await {
                 let news = seen.map_or_else(away, |pod| News::Me(pod.map(Box::new)));
                 if sender.send(news).await.is_err() {
                     return;
@@ -107,7 +113,7 @@ impl Pod {
             }
         });
         tokio::spawn(async move {
-            while let Some(seen) = map.next().await {
+            while let Some(seen) = next(&mut map, &other).await {
                 let news = seen.map_or_else(away, |map| News::Map(map.map(Box::new)));
                 if other.send(news).await.is_err() {
                     return;
@@ -122,7 +128,7 @@ impl Pod {
         let (sender, mut leader) = (self.sender.clone(), metadata.watch_leader());
         tokio::spawn(async move {
             let mut last = None;
-            while let Some(seen) = leader.next().await {
+            while let Some(seen) = next(&mut leader, &sender).await {
                 // The lease is renewed every few seconds, which is no news.
                 let news = match seen {
                     Ok(leader) if last.as_ref() == Some(&leader) => continue,
@@ -143,7 +149,13 @@ impl Pod {
     pub(super) fn owner_uid(&self) -> Option<String> {
         let owner = self.owner.as_ref().and_then(|owner| owner.owner.clone());
         let owner = owner.map(|owner| owner.uid);
+        let owner = owner.or_else(|| self.memory.owner_uid());
         owner.or_else(|| Some(self.me.as_ref()?.pod.uid.clone()))
+    }
+
+    /// Whether the API server has shown the pod to this process; until then it may be known from an earlier container.
+    pub(super) fn is_seen(&self) -> bool {
+        self.events.is_some()
     }
 
     /// The kubelet starts a container of this pod again whenever it ends, even in success.
@@ -168,6 +180,9 @@ impl Pod {
             let owner = self.owner.as_ref().and_then(|owner| owner.owner.clone());
             self.events = Some(Recorder::new(&self.kube, &sight.pod, owner));
         }
+        let known = self.owner.is_some();
+        self.memory
+            .keep(&sight, known.then(|| self.owner_uid()).flatten());
         self.me = Some(sight);
     }
 
@@ -264,6 +279,17 @@ impl Drop for Pod {
         for other in self.others.values() {
             other.task.abort();
         }
+    }
+}
+
+/// What a watch shows next; `None` as well when nobody listens any more.
+async fn next<T>(
+    watch: &mut (impl Stream<Item = T> + Unpin),
+    sender: &mpsc::Sender<News>,
+) -> Option<T> {
+    tokio::select! {
+        seen = watch.next() => seen,
+        () = sender.closed() => None,
     }
 }
 

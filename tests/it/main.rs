@@ -19,6 +19,7 @@ mod mounts;
 mod servers;
 mod support;
 
+mod alone;
 mod commands;
 mod ends;
 mod failures;

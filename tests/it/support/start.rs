@@ -73,6 +73,25 @@ impl<'a> Start<'a> {
         self.env("DREY_KILL_AT", point)
     }
 
+    /// Sees what the kubelet mounts in a container of the pod `uid`: a directory that has the UID in its path.
+    pub fn in_container_of(mut self, uid: &str) -> Self {
+        let script = r#"mkdir -p "$0/pods/$1/etc" && cd "$0" && mount --bind "pods/$1/etc" tmp && shift && exec "$@""#;
+        let mut command = self.cluster.command("unshare");
+        command
+            .args(["--mount", "--map-root-user", "sh", "-c", script])
+            .arg(self.cluster.path(""))
+            .arg(uid)
+            .arg(self.command.get_program())
+            .args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            if let Some(value) = value {
+                command.env(name, value);
+            }
+        }
+        self.command = command;
+        self
+    }
+
     /// Other arguments of the example job besides `--out`.
     pub fn job_args(mut self, args: &[&str]) -> Self {
         self.job_args = args.iter().map(|arg| (*arg).to_owned()).collect();
