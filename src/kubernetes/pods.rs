@@ -212,6 +212,29 @@ pub async fn node_gone(kube: &Kube, node: &str) -> Result<Option<bool>, KubeErro
     }
 }
 
+/// Whether the address `ip`, which the pod `uid` had, is another pod's now, so that whoever answers there says nothing about
+/// the first one. A pod of another namespace is not seen.
+///
+/// # Errors
+/// When the API server cannot say.
+pub async fn is_reused(kube: &Kube, ip: &str, uid: &str) -> Result<bool, KubeError> {
+    let api: Api<Pod> = kube.api();
+    let params = ListParams::default().fields(&format!("status.podIP={ip}"));
+    let pods = limited(attempt("list", ""), api.list(&params)).await?;
+    Ok(pods.items.iter().any(|pod| has_address(pod, ip, uid)))
+}
+
+/// Whether this is another pod than `uid` that has the address `ip` to itself: one that is over keeps it in its status only,
+/// and in its node's network it shares it with others.
+fn has_address(pod: &Pod, ip: &str, uid: &str) -> bool {
+    let shared = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.host_network);
+    let seen = sight(pod);
+    seen.pod.uid != uid
+        && seen.pod.ip.as_deref() == Some(ip)
+        && !seen.is_over()
+        && shared(pod) != Some(true)
+}
+
 fn attempt<'a>(verb: &'static str, name: &'a str) -> Attempt<'a> {
     Attempt {
         verb,
@@ -339,4 +362,28 @@ fn terminated(state: &ContainerState) -> Option<Terminated> {
 
 fn seconds(seconds: i64) -> Duration {
     Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_reused_by_a_pod_that_lives_and_has_it_to_itself() {
+        let pod = |uid: &str, ip: &str, phase: &str, host: bool| -> Pod {
+            serde_json::from_value(serde_json::json!({
+                "metadata": {"uid": uid},
+                "spec": {"hostNetwork": host, "containers": []},
+                "status": {"podIP": ip, "phase": phase},
+            }))
+            .expect("a pod")
+        };
+        let reused = |pod: &Pod| has_address(pod, "10.0.0.7", "old");
+        assert!(reused(&pod("new", "10.0.0.7", "Running", false)));
+        assert!(reused(&pod("new", "10.0.0.7", "Pending", false)));
+        assert!(!reused(&pod("old", "10.0.0.7", "Running", false)));
+        assert!(!reused(&pod("new", "10.0.0.8", "Running", false)));
+        assert!(!reused(&pod("new", "10.0.0.7", "Succeeded", false)));
+        assert!(!reused(&pod("new", "10.0.0.7", "Running", true)));
+    }
 }

@@ -18,12 +18,15 @@ use crate::domain::lock::{Life, PodRef, PodState};
 use crate::domain::pointer_map::Document;
 use crate::kubernetes::events::{Event, Recorder};
 use crate::kubernetes::ha::HighAvailability;
-use crate::kubernetes::pods::{PodSight, node_gone, seen_as, watch_pod};
+use crate::kubernetes::pods::{PodSight, is_reused, node_gone, seen_as, watch_pod};
 use crate::kubernetes::{Kube, KubeError, OwnerSight, PointerMap, owner_of, silent};
 use crate::telemetry::one_line;
 
 /// How often the address of a pod that cannot be seen is tried.
 const PROBE: Duration = Duration::from_secs(1);
+
+/// For how long it is taken for certain who has the address of a pod that is gone.
+const REUSE_FRESH: Duration = Duration::from_secs(5);
 
 /// For how long what owns the pod is taken for what it was.
 const OWNER_FRESH: Duration = Duration::from_secs(2);
@@ -310,6 +313,7 @@ async fn follow(
     let mut ip = pod.ip.clone();
     // Asked for until the answer is that Nodes may not be read.
     let mut node = pod.node.clone();
+    let mut asked: Option<(Instant, bool)> = None;
     loop {
         let next = tokio::select! {
             seen = stream.next() => match seen {
@@ -325,7 +329,8 @@ async fn follow(
                 if is_lost(&kube, &mut node).await {
                     PodState::NodeGone
                 } else {
-                    let silent = is_silent(ip.as_deref(), ports).await;
+                    let silent = is_silent(ip.as_deref(), ports).await
+                        || is_anothers(&kube, &state, &pod.uid, ip.as_deref(), &mut asked).await;
                     let since = silent.then(|| silence(&state).unwrap_or_else(Timestamp::now));
                     with_silence(state.clone(), since)
                 }
@@ -368,6 +373,28 @@ async fn is_silent(ip: Option<&str>, ports: [u16; 2]) -> bool {
         }
     }
     true
+}
+
+/// Whether the address of a pod whose object is gone has another pod by now: then its answer is not that pod's. Asked only
+/// now and then, and what could not be seen is no evidence.
+async fn is_anothers(
+    kube: &Kube,
+    state: &PodState,
+    uid: &str,
+    ip: Option<&str>,
+    asked: &mut Option<(Instant, bool)>,
+) -> bool {
+    let (PodState::Deleted { .. }, Some(ip)) = (state, ip) else {
+        return false;
+    };
+    if let Some((at, answer)) = asked
+        && at.elapsed() < REUSE_FRESH
+    {
+        return *answer;
+    }
+    let answer = matches!(timeout(PROBE, is_reused(kube, ip, uid)).await, Ok(Ok(true)));
+    *asked = Some((Instant::now(), answer));
+    answer
 }
 
 fn unseen(error: &KubeError, silent_since: Option<Timestamp>) -> PodState {

@@ -1,6 +1,6 @@
 //! Pods and what owns them, made by hand: no controller runs here.
 
-use drey::kubernetes::pods::{delete_pod, get_pod, native_task_managers, node_gone};
+use drey::kubernetes::pods::{delete_pod, get_pod, is_reused, native_task_managers, node_gone};
 use drey::kubernetes::{owner_of, silent, watch_pod};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -257,6 +257,10 @@ fn a_pod_that_is_told_to_go_has_its_deadline() {
         assert_eq!(seen.deletion, None);
         assert_eq!(seen.pod.ip.as_deref(), Some("10.0.0.7"));
         assert_eq!(seen.disruption.as_deref(), Some("EvictionByEvictionAPI"));
+        let reused = async |ip, uid| is_reused(&world.kube, ip, uid).await.unwrap();
+        assert!(reused("10.0.0.7", &other.uid).await);
+        assert!(!reused("10.0.0.7", &pod.pod.uid).await);
+        assert!(!reused("10.0.0.8", &other.uid).await);
         let main = &seen.containers["main"];
         assert_eq!(
             (main.running, main.restarts, main.image.as_str()),
