@@ -9,7 +9,7 @@ use crate::support::{Job, Mode, Version, eventually, flink_container, plain_path
 
 /// Plain Flink with the two scripts in the JobManager's pod.
 fn by_hand(purpose: &str) -> Job {
-    let job = Job::new(purpose, Mode::Standalone, Version::v2()).plain();
+    let job = Job::only(purpose, Mode::Standalone, Version::v2()).plain();
     job.namespace.apply(&[
         json!({
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "scripts"},
@@ -38,7 +38,7 @@ fn add_scripts(object: &mut Value) {
         "exec /docker-entrypoint.sh $1 $(sed 's/^/--fromSavepoint /' /tmp/savepoint) \"${@:2}\"";
     flink["command"] = json!(["bash", "-c", start, "bash"]);
     let init = json!({
-        "name": "restore", "image": flink["image"], "imagePullPolicy": "Never",
+        "name": "restore", "image": flink["image"], "imagePullPolicy": flink["imagePullPolicy"],
         "command": ["bash", "/scripts/restore.sh"], "securityContext": flink["securityContext"],
         "volumeMounts": [scripts, {"name": "tmp", "mountPath": "/tmp"}],
     });

@@ -40,12 +40,12 @@ fn a_failing_liveness_probe_loses_nothing() {
     job.kubectl(&[
         "exec",
         &before.pod,
-        "--container=jobmanager",
+        &format!("--container={}", job.container()),
         "--",
         "touch",
         "/tmp/unwell",
     ]);
-    job.wait_restarted(&before.pod, "jobmanager");
+    job.wait_restarted(&before.pod, job.container());
 
     job.resumes(&before);
     job.stop_and_judge(1000);

@@ -15,7 +15,7 @@ fn ended(job: &Job) -> Option<String> {
 #[test]
 fn in_native_mode_the_deployment_goes_with_the_job_as_flink_has_it() {
     let job =
-        Job::new("finished-native", Mode::Native, Version::v2()).job_args(&["--count", "20000"]);
+        Job::only("finished-native", Mode::Native, Version::v2()).job_args(&["--count", "20000"]);
     job.start();
 
     wait_until("the Deployment to be deleted", || {
@@ -29,16 +29,13 @@ fn in_native_mode_the_deployment_goes_with_the_job_as_flink_has_it() {
 
 #[test]
 fn in_standalone_mode_the_pod_stays_and_does_not_run_the_job_again() {
-    let job = Job::new("finished", Mode::Standalone, Version::v1()).job_args(&["--count", "20000"]);
+    let job =
+        Job::only("finished", Mode::Standalone, Version::v1()).job_args(&["--count", "20000"]);
     job.start();
 
     let status = eventually("the job's end", || ended(&job));
     assert_eq!(status, "FINISHED");
-    wait_until("to be told that it is not started again", || {
-        let events = job.namespace.get(&["events"]).unwrap_or_default();
-        let mut events = events["items"].as_array().into_iter().flatten();
-        events.any(|event| event["reason"] == "JobOver")
-    });
+    job.wait_told("JobOver", "");
 
     let pods = job.namespace.pods(JOB_MANAGER);
     assert_eq!(pods.len(), 1);

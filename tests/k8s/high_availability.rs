@@ -16,7 +16,7 @@ fn wait_leader(job: &Job, wanted: impl Fn(&Run) -> bool) -> Run {
         if !pod["metadata"]["deletionTimestamp"].is_null() {
             return None;
         }
-        let rest = Rest::new(job.namespace.node, &ip);
+        let rest = Rest::of(&job.namespace, pod)?;
         let (id, state) = rest.job()?;
         let run = Run {
             pod: pod["metadata"]["name"].as_str()?.to_owned(),
@@ -54,12 +54,6 @@ fn ready(job: &Job) -> usize {
     pods.iter().filter(ready).count()
 }
 
-fn has_event(job: &Job, reason: &str) -> bool {
-    let events = job.namespace.get(&["events"]).unwrap_or_default();
-    let mut items = events["items"].as_array().into_iter().flatten();
-    items.any(|event| event["reason"] == reason)
-}
-
 #[test]
 fn an_evicted_leader_takes_a_checkpoint_and_the_standby_goes_on_with_the_same_job() {
     let (job, before) = start("ha-evict", Version::v2());
@@ -70,7 +64,7 @@ fn an_evicted_leader_takes_a_checkpoint_and_the_standby_goes_on_with_the_same_jo
     assert_eq!(after.job, before.job, "the same job goes on");
     let restored = after.restored().expect("not from empty state");
     assert!(restored.starts_with("/state/checkpoints/"), "{restored}");
-    assert!(has_event(&job, "CheckpointStarted"));
+    assert!(!job.told("CheckpointStarted").is_empty());
     after.wait_for_checkpoints(2);
     job.stop_and_judge(1000);
 }

@@ -3,7 +3,7 @@
 use crate::support::{Job, Mode, Version};
 
 fn runs(purpose: &str, mode: Mode, version: Version) {
-    let job = Job::new(purpose, mode, version).plain();
+    let job = Job::only(purpose, mode, version).plain();
     let run = job.start_and_work();
     assert_eq!(run.restored(), None);
 }

@@ -10,7 +10,7 @@ const ARBITRARY: u32 = 1_000_730_000;
 
 #[test]
 fn the_role_grants_what_is_needed_and_nothing_else() {
-    let job = Job::new("rights", Mode::Standalone, Version::v2());
+    let job = Job::only("rights", Mode::Standalone, Version::v2());
     job.start();
     let account = format!("--as=system:serviceaccount:{}:flink", job.namespace.name);
 

@@ -18,11 +18,6 @@ struct Jobs {
     ids: BTreeMap<String, String>,
 }
 
-fn rest(cluster: &Job, pod: &Value) -> Option<Rest> {
-    let ip = pod["status"]["podIP"].as_str()?;
-    Some(Rest::new(cluster.namespace.node, ip))
-}
-
 /// Waits until every listed job runs in a pod that `wanted` wants, and has completed a checkpoint there.
 fn running(cluster: &Job, wanted: impl Fn(&str) -> bool) -> (Jobs, Rest) {
     eventually("all jobs to run", || {
@@ -32,7 +27,7 @@ fn running(cluster: &Job, wanted: impl Fn(&str) -> bool) -> (Jobs, Rest) {
             if !wanted(&name) || !pod["metadata"]["deletionTimestamp"].is_null() {
                 return None;
             }
-            let rest = rest(cluster, pod)?;
+            let rest = Rest::of(&cluster.namespace, pod)?;
             let jobs = jobs(&rest)?;
             let works = |id: &String| {
                 let done = rest.checkpoints(id)?["counts"]["completed"].as_u64()?;
@@ -127,13 +122,7 @@ fn a_session_cluster_behind_a_readiness_probe_gives_its_jobs_to_a_new_template()
     cluster.start();
     let (before, _) = running(&cluster, |_| true);
 
-    cluster.kubectl(&[
-        "set",
-        "env",
-        cluster.deployment(),
-        "--containers=jobmanager",
-        "CHANGED=yes",
-    ]);
+    cluster.change_template();
 
     let after = running(&cluster, |pod| pod != before.pod);
     came_back(&cluster, &after);

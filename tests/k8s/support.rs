@@ -1,6 +1,7 @@
 //! What the scenarios are told in: a job in pods, what happens to it, and what is to be seen afterwards.
 
 mod dump;
+mod files;
 #[path = "../it/support/installation.rs"]
 mod installation;
 mod job;
@@ -8,10 +9,13 @@ mod manifests;
 mod namespace;
 mod node;
 mod rest;
+mod run;
 mod wait;
 
-pub use installation::Version;
-pub use job::{JOB_MANAGER, Job, Mode, Run, TASK_MANAGER, plain_path, status};
-pub use manifests::{flink_container, pod_spec};
+pub use installation::{ROOT, Version};
+pub use job::{JOB_MANAGER, Job, Mode, TASK_MANAGER};
+pub use manifests::{flink_container, load, pod_spec};
+pub use node::output;
 pub use rest::Rest;
+pub use run::{Run, plain_path, status};
 pub use wait::{eventually, wait_until};

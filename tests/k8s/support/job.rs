@@ -10,6 +10,7 @@ use super::installation::{Installation, ROOT, Version};
 use super::manifests;
 use super::namespace::Namespace;
 use super::rest::Rest;
+use super::run::{Run, plain_path, status};
 use super::wait::{eventually, wait_until};
 
 /// The pods of the JobManager, in both modes.
@@ -58,28 +59,23 @@ pub struct Job {
     edits: Vec<Edit>,
 }
 
-/// One life of the job, in one JobManager.
-#[derive(Debug, Clone)]
-pub struct Run {
-    /// The JobManager's pod.
-    pub pod: String,
-    pub job: String,
-    pub rest: Rest,
-}
-
 impl Job {
     /// A job with Drey, not started yet.
     pub fn new(purpose: &str, mode: Mode, version: Version) -> Self {
+        Self::in_namespace(Namespace::new(purpose, false), mode.wanted(), version)
+    }
+
+    /// A job whose mode is what the scenario is about, so that it is never exchanged.
+    pub fn only(purpose: &str, mode: Mode, version: Version) -> Self {
         Self::in_namespace(Namespace::new(purpose, false), mode, version)
     }
 
     /// A job that has the node for itself.
     pub fn alone(purpose: &str, mode: Mode, version: Version) -> Self {
-        Self::in_namespace(Namespace::new(purpose, true), mode, version)
+        Self::in_namespace(Namespace::new(purpose, true), mode.wanted(), version)
     }
 
     fn in_namespace(namespace: Namespace, mode: Mode, version: Version) -> Self {
-        let mode = mode.wanted();
         let options = [
             ("execution.checkpointing.interval", "500ms"),
             // What makes lost processes be noticed soon, and answers be fresh.
@@ -129,10 +125,18 @@ impl Job {
 
     /// The image of Flink with the job in it.
     pub fn image(&self) -> String {
-        format!("drey.test/example-job:{}", self.version.as_str())
+        let name = format!("example-job:{}", self.version.as_str());
+        self.namespace.node.image(&name)
     }
 
-    /// A path in the volume of the job.
+    /// The same image by another name, which the node has from now on as well.
+    pub fn image_by_another_name(&self) -> String {
+        let name = format!("{}-again", self.image());
+        self.namespace.node.tag_image(&self.image(), &name);
+        name
+    }
+
+    /// A path in the volume of the job, on a node of the tests' own.
     pub fn path(&self, name: &str) -> PathBuf {
         self.namespace.volume().join(name)
     }
@@ -140,6 +144,12 @@ impl Job {
     /// kubectl in the job's namespace.
     pub fn kubectl(&self, args: &[&str]) -> String {
         self.namespace.kubectl(args)
+    }
+
+    /// Gives the JobManager's container in the Deployment a new variable: another pod template.
+    pub fn change_template(&self) {
+        let container = format!("--containers={}", self.container());
+        self.kubectl(&["set", "env", self.deployment(), &container, "CHANGED=yes"]);
     }
 
     /// The JobManager's Deployment.
@@ -211,7 +221,10 @@ impl Job {
         let mut option = |key: &str, value: &str| options.push((key.to_owned(), value.to_owned()));
         option("kubernetes.namespace", &self.namespace.name);
         option("kubernetes.container.image.ref", &self.image());
-        option("kubernetes.container.image.pull-policy", "Never");
+        option(
+            "kubernetes.container.image.pull-policy",
+            self.namespace.node.pull_policy(),
+        );
         if !self.drey {
             option("kubernetes.entry.path", "/docker-entrypoint.sh");
         }
@@ -261,7 +274,7 @@ impl Job {
     }
 
     fn change(&self, object: &mut Value, component: &str) {
-        manifests::use_images(object, &self.image());
+        manifests::use_images(object, self.namespace.node, &self.image());
         if !self.drey {
             manifests::without_drey(object);
         }
@@ -293,11 +306,10 @@ impl Job {
     }
 
     fn run_in(&self, pod: &Value) -> Option<Run> {
-        let ip = pod["status"]["podIP"].as_str()?;
         if !pod["metadata"]["deletionTimestamp"].is_null() {
             return None;
         }
-        let rest = Rest::new(self.namespace.node, ip);
+        let rest = Rest::of(&self.namespace, pod)?;
         let (job, state) = rest.job()?;
         let pod = pod["metadata"]["name"].as_str()?.to_owned();
         (state == "RUNNING").then_some(Run { pod, job, rest })
@@ -307,6 +319,27 @@ impl Job {
     pub fn pointer(&self) -> Option<String> {
         let map = self.namespace.get(&["configmap", "drey-example"])?;
         Some(plain_path(map["data"]["savepoint-path"].as_str()?))
+    }
+
+    /// The messages of all events with this reason.
+    pub fn told(&self, reason: &str) -> Vec<String> {
+        let selector = format!("--field-selector=reason={reason}");
+        let events = self
+            .namespace
+            .get(&["events", &selector])
+            .unwrap_or_default();
+        let items = events["items"].as_array().into_iter().flatten();
+        let message = |event: &Value| Some(event["message"].as_str()?.to_owned());
+        items.filter_map(message).collect()
+    }
+
+    /// Waits for an event with this reason whose message has `text` in it.
+    pub fn wait_told(&self, reason: &str, text: &str) {
+        wait_until(&format!("an event {reason} with {text:?}"), || {
+            self.told(reason)
+                .iter()
+                .any(|message| message.contains(text))
+        });
     }
 
     /// The name of Flink's container.
@@ -392,7 +425,7 @@ impl Job {
     pub fn verdict_on(&self, directory: &str, min: u64) -> (bool, String) {
         let mut command = Command::new("python3");
         command.args(["-B", &format!("{ROOT}/images/example-job/check.py")]);
-        command.arg(self.path(directory));
+        command.arg(self.namespace.files(&self.image(), directory).path());
         let output = command.args(["--min", &min.to_string()]).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         (output.status.success(), text)
@@ -403,37 +436,4 @@ impl Job {
         let (good, text) = self.verdict(min);
         assert!(good, "{text}");
     }
-}
-
-impl Run {
-    /// Where Flink says that the job was restored from, without `file:` and slashes before the path.
-    pub fn restored(&self) -> Option<String> {
-        let stats = eventually("checkpoint statistics", || self.rest.checkpoints(&self.job));
-        let path = stats["latest"]["restored"]["external_path"].as_str()?;
-        Some(plain_path(path))
-    }
-
-    /// Waits until the job has completed `count` more checkpoints.
-    pub fn wait_for_checkpoints(&self, count: u64) {
-        let completed = || self.rest.checkpoints(&self.job)?["counts"]["completed"].as_u64();
-        let before = eventually("checkpoint statistics", completed);
-        wait_until(&format!("{count} more checkpoints"), || {
-            completed() >= Some(before + count)
-        });
-    }
-}
-
-/// The status of one container of a pod, also of a sidecar.
-pub fn status<'a>(pod: &'a Value, container: &str) -> &'a Value {
-    ["initContainerStatuses", "containerStatuses"]
-        .iter()
-        .flat_map(|kind| pod["status"][kind].as_array().into_iter().flatten())
-        .find(|status| status["name"] == container)
-        .unwrap_or_else(|| panic!("no status of {container}"))
-}
-
-/// A `file:` URL, in whatever form, as a path.
-pub fn plain_path(url: &str) -> String {
-    let path = url.strip_prefix("file:").unwrap_or(url);
-    format!("/{}", path.trim_start_matches('/'))
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::installation::ROOT;
-use super::node::{DREY_IMAGE, Node, output};
+use super::node::{Node, output};
 
 /// The documents of a file in `deploy/`.
 pub fn load(file: &str) -> Vec<Value> {
@@ -29,25 +29,25 @@ fn parse(text: &str, from: &str) -> Vec<Value> {
         .collect()
 }
 
-/// Puts the images of a test into everything below `value`, which are on the node already.
-pub fn use_images(value: &mut Value, job_image: &str) {
+/// Puts the images of a test into everything below `value`.
+pub fn use_images(value: &mut Value, node: &Node, job_image: &str) {
     match value {
         Value::Object(map) => {
             let image = match map.get("image").and_then(Value::as_str) {
-                Some("drey:latest") => Some(DREY_IMAGE),
-                Some("example-job:latest") => Some(job_image),
+                Some("drey:latest") => Some(node.image("drey:test")),
+                Some("example-job:latest") => Some(job_image.to_owned()),
                 _ => None,
             };
             if let Some(image) = image {
                 map.insert("image".to_owned(), json!(image));
-                map.insert("imagePullPolicy".to_owned(), json!("Never"));
+                map.insert("imagePullPolicy".to_owned(), json!(node.pull_policy()));
             }
             map.values_mut()
-                .for_each(|value| use_images(value, job_image));
+                .for_each(|value| use_images(value, node, job_image));
         }
         Value::Array(list) => list
             .iter_mut()
-            .for_each(|value| use_images(value, job_image)),
+            .for_each(|value| use_images(value, node, job_image)),
         _ => {}
     }
 }

@@ -1,17 +1,17 @@
 //! A namespace of its own for each scenario, under Pod Security `restricted`, with a volume that outlives it.
 
 use std::fs::{self, Permissions};
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
 use serde_json::{Value, json};
 
 use super::dump;
-use super::node::Node;
+use super::files::Files;
+use super::node::{Node, output_of};
 use super::wait::eventually;
 
 /// Removed with all its pods when dropped; after a failure what is in it is shown first. With `DREY_TEST_KEEP` it stays.
@@ -66,41 +66,66 @@ impl Namespace {
     }
 
     fn create(&self) {
-        let volume = self.volume();
-        fs::create_dir_all(&volume).unwrap();
-        // For pods of any user.
-        fs::set_permissions(&volume, Permissions::from_mode(0o777)).unwrap();
         self.apply(&[json!({
             "apiVersion": "v1", "kind": "Namespace",
             "metadata": {"name": self.name, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
         })]);
-        let size = json!({"storage": "1Gi"});
-        // Pod Security `restricted` forbids hostPath in pods, but not behind a claim.
-        self.apply(&[
-            json!({
-                "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": self.name},
-                "spec": {
-                    "accessModes": ["ReadWriteMany"], "capacity": size, "hostPath": {"path": volume},
-                    "persistentVolumeReclaimPolicy": "Retain",
-                    "claimRef": {"namespace": self.name, "name": "flink-state"},
-                },
-            }),
-            json!({
-                "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "flink-state"},
-                "spec": {
-                    "accessModes": ["ReadWriteMany"], "storageClassName": "", "volumeName": self.name,
-                    "resources": {"requests": size},
-                },
-            }),
-        ]);
+        if self.node.is_own() {
+            self.create_volume();
+        } else {
+            self.claim(None);
+        }
         // The scheduler tries a pod again only after some seconds when its claim was not bound at first.
-        let bound = "--for=jsonpath={.status.phase}=Bound";
-        self.kubectl(&[
-            "wait",
-            bound,
-            "persistentvolumeclaim/flink-state",
-            "--timeout=60s",
-        ]);
+        if self.node.is_own() {
+            let bound = "--for=jsonpath={.status.phase}=Bound";
+            self.kubectl(&[
+                "wait",
+                bound,
+                "persistentvolumeclaim/flink-state",
+                "--timeout=60s",
+            ]);
+        }
+    }
+
+    fn create_volume(&self) {
+        let volume = self.volume();
+        fs::create_dir_all(&volume).unwrap();
+        // For pods of any user.
+        fs::set_permissions(&volume, Permissions::from_mode(0o777)).unwrap();
+        // Pod Security `restricted` forbids hostPath in pods, but not behind a claim.
+        self.apply(&[json!({
+            "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": self.name},
+            "spec": {
+                "accessModes": ["ReadWriteMany"], "capacity": {"storage": "1Gi"}, "hostPath": {"path": volume},
+                "persistentVolumeReclaimPolicy": "Retain",
+                "claimRef": {"namespace": self.name, "name": "flink-state"},
+            },
+        })]);
+        self.claim(Some(&self.name));
+    }
+
+    /// Claims this volume, or any of the storage class that is named, or of the default one.
+    fn claim(&self, volume: Option<&str>) {
+        let class = match volume {
+            Some(_) => Some(String::new()),
+            None => std::env::var("DREY_TEST_STORAGE_CLASS").ok(),
+        };
+        self.apply(&[json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "flink-state"},
+            "spec": {
+                "accessModes": ["ReadWriteMany"], "storageClassName": class, "volumeName": volume,
+                "resources": {"requests": {"storage": "1Gi"}},
+            },
+        })]);
+    }
+
+    /// A directory of the volume, for this machine to read; `image` is one that the cluster has.
+    pub fn files(&self, image: &str, directory: &str) -> Files {
+        if self.node.is_own() {
+            Files::Here(self.volume().join(directory))
+        } else {
+            Files::copied(self, image, directory)
+        }
     }
 
     /// The directory on this machine that pods have at `/state`.
@@ -108,7 +133,7 @@ impl Namespace {
         self.node.volume(&self.name)
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = self.node.kubectl();
         command.args(["--namespace", &self.name]).args(args);
         command
@@ -146,16 +171,7 @@ impl Namespace {
 
     /// A kubectl that must succeed, with something to read.
     fn send(&self, args: &[&str], input: &str) {
-        let mut command = self.command(args);
-        command.stdin(Stdio::piped()).stdout(Stdio::null());
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        child
-            .stdin
-            .take()
-            .unwrap()
-            .write_all(input.as_bytes())
-            .unwrap();
-        let output = child.wait_with_output().unwrap();
+        let output = output_of(&mut self.command(args), Some(input));
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "kubectl {args:?}: {errors}");
     }
@@ -224,7 +240,7 @@ impl Drop for Namespace {
         ] {
             self.try_kubectl(args);
         }
-        if !std::thread::panicking() {
+        if !std::thread::panicking() && self.node.is_own() {
             let _ = fs::remove_dir_all(self.volume());
         }
     }
