@@ -14,6 +14,8 @@ mod world;
 
 #[path = "kubernetes/events.rs"]
 mod events;
+#[path = "kubernetes/lock.rs"]
+mod lock;
 #[path = "kubernetes/map.rs"]
 mod map;
 #[path = "kubernetes/outage.rs"]

@@ -7,10 +7,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::timeout;
 use tracing::warn;
 
-use crate::domain::lock::Lock;
+use crate::domain::lock::{Holder, Lock, PodRef};
 use crate::domain::pointer::Pointer;
 use crate::domain::pointer_map::{Document, Sight, Version};
 use crate::kill_point;
@@ -105,6 +106,27 @@ impl MapStore {
             self.document.lock = lock;
         }
         self.known = true;
+    }
+
+    /// `me` runs the JobManager, alone or, with high availability (`shared`), with other pods of its template: puts it back
+    /// into a lock that somebody has emptied, deleted or damaged by hand, for the next write. Whether that was needed.
+    pub fn keep_lock(&mut self, me: &PodRef, shared: bool) -> bool {
+        let lock = &mut self.document.lock;
+        let held = lock.holds(&me.uid);
+        let like_me = |holder: &Holder| shared && holder.pod.template == me.template;
+        // Another pod's, judged by what it saw.
+        if !held && !lock.holders.iter().all(like_me) {
+            return false;
+        }
+        if !held {
+            lock.holders.push(Holder {
+                pod: me.clone(),
+                since: Timestamp::now(),
+                deadline: None,
+            });
+        }
+        let damage = self.document.lock_damage.take();
+        !held || damage.is_some()
     }
 
     /// Notes an answer that was written; its write has made another version of the object.

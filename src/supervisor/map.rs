@@ -15,6 +15,7 @@ use crate::control::{Prepare, Reply};
 use crate::domain::budget::after;
 use crate::domain::pointer::{APPLICATION, Pointer};
 use crate::domain::pointer_map::{Document, HandEdit, hand_edit};
+use crate::domain::supervise::Process;
 use crate::flink::restore_keys::RestoreKeys;
 use crate::flink::version::FlinkVersion;
 use crate::kubernetes::events::Event;
@@ -212,6 +213,7 @@ impl Supervisor {
     pub(super) async fn see_map(&mut self, document: Option<Document>) {
         let deleted = document.is_none();
         let edit = document.as_ref().and_then(hand_edit);
+        let immutable = document.as_ref().is_some_and(|map| map.immutable);
         let theirs = document
             .as_ref()
             .and_then(|document| document.pointer.good().cloned());
@@ -221,6 +223,11 @@ impl Supervisor {
         if !self.loaded {
             return;
         }
+        if immutable {
+            self.tell_immutable();
+            return;
+        }
+        let lock_lost = self.keep_lock();
         match (theirs, edit) {
             _ if deleted => {
                 self.restore_map("The pointer's ConfigMap was deleted")
@@ -235,6 +242,12 @@ impl Supervisor {
                 self.restore_map(&format!("The pointer's ConfigMap was damaged: {why}"))
                     .await;
             }
+            _ if lock_lost => {
+                self.restore_map(
+                    "The key lock.json was emptied, removed or damaged while the job runs",
+                )
+                .await
+            }
             (Some(theirs), None) if theirs.generation > self.pointer.generation => {
                 info!(
                     generation = theirs.generation,
@@ -244,6 +257,37 @@ impl Supervisor {
             }
             _ => {}
         }
+    }
+
+    /// While this pod's job runs, a lock that names nobody would let another pod run it a second time, and one that cannot
+    /// be understood would let nothing be recorded. Whether a person has made it so.
+    fn keep_lock(&mut self) -> bool {
+        let runs = self.process == Process::Running && !self.run_is_stopped();
+        let shared = match &self.cluster {
+            Some(cluster) if runs => cluster.high_availability,
+            _ => return false,
+        };
+        let me = match &self.pod {
+            Some(pod) if !pod.handed_over => pod.me.as_ref().map(|me| me.pod.clone()),
+            _ => return false,
+        };
+        let Some((map, me)) = self.store.map().zip(me) else {
+            return false;
+        };
+        map.keep_lock(&me, shared)
+    }
+
+    /// Nothing can be recorded from now on, and only a person can change that.
+    fn tell_immutable(&self) {
+        let name = self.store.name();
+        warn!(
+            name,
+            "The pointer was made immutable: nothing can be recorded in it"
+        );
+        let text = format!(
+            "The pointer was made immutable: no savepoint can be recorded in it, and no other pod can start the job. Delete {name}: it is made again at once from what the supervisor knows"
+        );
+        self.tell(Event::warning("PointerUnwritable", &text));
     }
 
     /// While a job runs, what is in memory is what counts: it is written again.

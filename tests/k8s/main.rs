@@ -19,6 +19,7 @@ mod support;
 mod away;
 mod baseline;
 mod crashes;
+mod edits;
 mod ends;
 mod finished;
 mod high_availability;
