@@ -326,10 +326,11 @@ async fn follow(
                 None => return,
             },
             () = sleep(PROBE), if needs_probe(&state) => {
-                if is_lost(&kube, &mut node).await {
+                let silent = is_silent(ip.as_deref(), ports).await;
+                if silent && is_lost(&kube, &mut node).await {
                     PodState::NodeGone
                 } else {
-                    let silent = is_silent(ip.as_deref(), ports).await
+                    let silent = silent
                         || is_anothers(&kube, &state, &pod.uid, ip.as_deref(), &mut asked).await;
                     let since = silent.then(|| silence(&state).unwrap_or_else(Timestamp::now));
                     with_silence(state.clone(), since)
@@ -410,11 +411,12 @@ fn silence(state: &PodState) -> Option<Timestamp> {
     }
 }
 
-/// Only a pod that is to be gone by now, or that nobody can see, is asked by its address.
+/// Only a pod that was told to go, or that nobody can see, is asked by its address: its object says nothing more when its
+/// node is lost.
 fn needs_probe(state: &PodState) -> bool {
     match state {
         PodState::Deleted { .. } | PodState::Unknown { .. } => true,
-        PodState::Alive(life) => life.gone_by.is_some_and(|by| by <= Timestamp::now()),
+        PodState::Alive(life) => life.gone_by.is_some(),
         PodState::JobManagerEnded | PodState::NodeGone => false,
     }
 }

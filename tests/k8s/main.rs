@@ -23,6 +23,7 @@ mod edits;
 mod ends;
 mod finished;
 mod high_availability;
+mod lost_node;
 mod moves;
 mod plain;
 mod rights;

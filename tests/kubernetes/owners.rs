@@ -2,9 +2,10 @@
 
 use drey::kubernetes::pods::{delete_pod, get_pod, is_reused, native_task_managers, node_gone};
 use drey::kubernetes::{owner_of, silent, watch_pod};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::world::{World, next, rights, run};
@@ -307,6 +308,52 @@ fn without_rights_facts_are_missing_and_named() {
             texts[1].contains("resources: [namespaces], verbs: [get]"),
             "{texts:?}"
         );
+    });
+}
+
+async fn grant_nodes(world: &World) {
+    let text = include_str!("../../deploy/rbac-nodes.yaml");
+    let (role, _) = text.split_once("\n---\n").unwrap();
+    let role: ClusterRole = serde_saphyr::from_str(role).unwrap();
+    let binding = json!({
+        "metadata": { "name": "nodes" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "drey-nodes" },
+        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": world.name }],
+    });
+    let binding: ClusterRoleBinding = serde_json::from_value(binding).unwrap();
+    let params = PostParams::default();
+    let roles = Api::all(world.admin.clone());
+    roles.create(&params, &role).await.unwrap();
+    let bindings = Api::all(world.admin.clone());
+    bindings.create(&params, &binding).await.unwrap();
+}
+
+/// With the ClusterRole of `deploy/rbac-nodes.yaml`.
+#[test]
+fn a_node_is_gone_when_it_is_deleted_or_out_of_service() {
+    run(async {
+        let world = World::new("nodes").await;
+        let nodes: Api<Node> = Api::all(world.admin.clone());
+        let node = json!({ "metadata": { "name": "lost" } });
+        let node = serde_json::from_value(node).unwrap();
+        nodes.create(&PostParams::default(), &node).await.unwrap();
+        grant_nodes(&world).await;
+        // The right takes effect a moment later.
+        while node_gone(&world.kube, "lost").await.unwrap().is_none() {}
+        assert_eq!(node_gone(&world.kube, "lost").await.unwrap(), Some(false));
+
+        let taint = json!({ "key": "node.kubernetes.io/out-of-service", "value": "x", "effect": "NoExecute" });
+        let patch = json!({ "spec": { "taints": [taint] } });
+        let params = PatchParams::default();
+        let tainted = nodes.patch("lost", &params, &Patch::Merge(patch)).await;
+        tainted.unwrap();
+        assert_eq!(node_gone(&world.kube, "lost").await.unwrap(), Some(true));
+
+        nodes
+            .delete("lost", &DeleteParams::default())
+            .await
+            .unwrap();
+        assert_eq!(node_gone(&world.kube, "lost").await.unwrap(), Some(true));
     });
 }
 

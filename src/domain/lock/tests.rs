@@ -209,7 +209,7 @@ fn a_holder_is_there_while_anything_speaks_for_it() {
             Some(1060),
             "if it stays silent the lock passes on at 1970",
         ),
-        (silent(Some(900), 995), Some(1005), "was to be gone by"),
+        (silent(Some(900), 995), Some(1005), "has to be gone by"),
         (
             PodState::Deleted { silent_since: None },
             None,

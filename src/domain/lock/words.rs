@@ -31,7 +31,7 @@ pub(super) fn of_holder(policy: &LockPolicy, view: &LockView<'_>, holder: &Holde
         (Some(since), deleted, by) => {
             let what = match by {
                 _ if deleted => "is deleted".to_owned(),
-                Some(by) => format!("was to be gone by {by}"),
+                Some(by) => format!("has to be gone by {by}"),
                 None => "was not told to go".to_owned(),
             };
             let then = gone_at(policy, view, holder).map_or_else(
