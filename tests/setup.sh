@@ -425,6 +425,9 @@ part_node() {
     have ip || missing+=(iproute2)
     have nsenter || missing+=(util-linux)
     [[ -x /usr/lib/cni/bridge ]] || missing+=(containernetworking-plugins)
+    have dbus-daemon || missing+=(dbus-daemon)
+    # For Debian's own Python, whichever comes first in the PATH.
+    /usr/bin/python3 -c 'import jeepney' 2>/dev/null || missing+=(python3-jeepney)
     install_packages "${missing[@]}"
     build "$CACHE/image/pause" make_pause
     echo "$CACHE/image/pause/image.tar"

@@ -6,6 +6,7 @@
 #   node.sh load STATE_DIR ARCHIVE...   import images that it does not have yet, from archives by image.py
 #   node.sh exec STATE_DIR COMMAND...   run a command inside the namespace, with KUBECONFIG and kubectl
 #   node.sh kubelet STATE_DIR           kill the kubelet and start it again
+#   node.sh reboot STATE_DIR            shut the node down in an orderly way, as systemd does, and start its kubelet again
 #   node.sh down STATE_DIR              end it with all its pods; images stay in STATE_DIR
 #
 # etcd, kube-apiserver, controller manager, scheduler, kube-proxy, CoreDNS, containerd and the kubelet run as plain
@@ -17,7 +18,7 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly HERE
 readonly NODE=node1 NODE_IP=10.89.0.1 POD_CIDR=10.244.0.0/24 SERVICE_CIDR=10.96.0.0/16
 # Each is on another machine in a real cluster; here they share two cores.
-readonly CONTROL_PLANE="etcd apiserver controller-manager scheduler kube-proxy coredns"
+readonly CONTROL_PLANE="etcd apiserver controller-manager scheduler kube-proxy coredns logind dbus"
 
 die() { echo "node: error: $*" >&2; exit 1; }
 
@@ -111,7 +112,7 @@ down() {
         < <(cut -d' ' -f2 /proc/mounts | grep "^$D/" | sort -r)
     for name in $(cgroups); do find "$name" -depth -type d -exec rmdir {} + 2>/dev/null || true; done
     ip netns del "$NAME" 2>/dev/null || true
-    rm -rf etcd kubelet ipam pod-logs containerd/state containerd.sock*
+    rm -rf etcd kubelet ipam pod-logs containerd/state containerd.sock* dbus.sock
 }
 
 # --- up --------------------------------------------------------------------------------------------------------------
@@ -230,6 +231,20 @@ END
     spawn coredns "$COREDNS" -conf Corefile
 }
 
+# A bus of the node's own, and what stands in for logind on it.
+start_logind() {
+    cat >dbus.conf <<END
+<busconfig>
+  <listen>unix:path=$D/dbus.sock</listen>
+  <policy context="default"><allow send_destination="*"/><allow receive_sender="*"/><allow own="*"/></policy>
+</busconfig>
+END
+    spawn dbus dbus-daemon --config-file=dbus.conf --nofork --nopidfile
+    wait_for "the bus" test -S dbus.sock
+    spawn logind /usr/bin/python3 -B "$HERE/logind.py" "unix:path=$D/dbus.sock"
+    wait_for "logind" grep -q ready log/logind
+}
+
 start_kubelet() {
     cat >kubelet.yaml <<END
 apiVersion: kubelet.config.k8s.io/v1beta1
@@ -250,11 +265,13 @@ imageGCHighThresholdPercent: 100
 imageMinimumGCAge: 24h
 maxParallelImagePulls: 2
 serializeImagePulls: false
+shutdownGracePeriod: 150s
+shutdownGracePeriodCriticalPods: 10s
 tlsCertFile: $D/pki/kubelet.crt
 tlsPrivateKeyFile: $D/pki/kubelet.key
 END
     mkdir -p pod-logs
-    spawn kubelet "$KUBERNETES/kubelet" --config kubelet.yaml --kubeconfig kubelet.kubeconfig \
+    DBUS_SYSTEM_BUS_ADDRESS=unix:path=$D/dbus.sock spawn kubelet "$KUBERNETES/kubelet" --config kubelet.yaml --kubeconfig kubelet.kubeconfig \
         --hostname-override "$NODE" --root-dir "$D/kubelet" --node-ip "$NODE_IP"
 }
 
@@ -279,6 +296,23 @@ up() {
     load "$PAUSE"
     wait_for "the API server" kubectl get --raw /readyz
     start_controllers
+    start_logind
+    start_kubelet
+    wait_for "the node to be Ready" ready
+}
+
+# The kubelet delays the shutdown until its pods have ended.
+reboot() {
+    local pid
+    pid=$(cat pid/logind)
+    ours "$pid" || die "nothing stands in for logind; see $D/log/logind"
+    kill -USR1 "$pid"
+    while ours "$pid"; do sleep 0.1; done
+    end kubelet
+    end logind
+    end dbus
+    rm -f dbus.sock log/logind
+    start_logind
     start_kubelet
     wait_for "the node to be Ready" ready
 }
@@ -314,6 +348,7 @@ main() {
     down) down ;;
     load) while read -r archive; do load "$archive"; done <<<"$archives" ;;
     kubelet) binaries && end kubelet && start_kubelet ;;
+    reboot) binaries && reboot ;;
     exec)
         binaries
         cd "$here"

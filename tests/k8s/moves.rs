@@ -1,6 +1,8 @@
 //! A JobManager's pod goes and its controller makes another: stop-with-savepoint, and the successor waits for it and
 //! resumes from exactly there.
 
+use serde_json::Value;
+
 use crate::support::{
     JOB_MANAGER, Job, Mode, TASK_MANAGER, Version, eventually, pod_spec, wait_until,
 };
@@ -122,4 +124,23 @@ fn a_restart_of_the_kubelet_is_no_reason_to_do_anything() {
     job.kubectl(&["delete", "pod", &before.pod, "--wait=false"]);
 
     job.resumes_from_a_savepoint(&before);
+}
+
+/// The kubelet ends the pods by itself: they get no `deletionTimestamp`, and their objects stay as failed ones.
+#[test]
+fn an_orderly_shutdown_of_the_node_takes_the_savepoint_first() {
+    let job = Job::alone("reboot", Mode::Native, Version::v2());
+    let before = job.start_and_work();
+
+    job.namespace.node.reboot();
+
+    let pod = job.namespace.pod(&before.pod);
+    assert_eq!(pod["metadata"]["deletionTimestamp"], Value::Null);
+    assert_eq!(pod["status"]["phase"], "Failed");
+    let after = job.resumes(&before);
+    let restored = after.restored().unwrap();
+    assert!(restored.starts_with("/state/savepoints/"), "{restored}");
+    // Nobody else does.
+    job.kubectl(&["delete", "pods", "--field-selector=status.phase=Failed"]);
+    job.stop_and_judge(1000);
 }
