@@ -21,7 +21,7 @@ fn a_deleted_deployment_that_is_made_again_resumes_from_the_savepoint() {
     let job = Job::new("delete-deployment", Mode::Native, Version::v1());
     let before = job.start_and_work();
 
-    job.kubectl(&["delete", job.deployment()]);
+    job.kubectl(&["delete", "deployments", "--all"]);
     job.wait_no_job_manager();
     job.namespace.wait_no_pods(TASK_MANAGER);
     job.assert_exactly_once(500);

@@ -18,6 +18,7 @@ mod support;
 
 mod away;
 mod baseline;
+mod batch;
 mod crashes;
 mod edits;
 mod ends;

@@ -3,18 +3,34 @@
 
 use serde_json::json;
 
-use crate::support::{Job, Mode, Version, flink_container};
+use crate::support::{Job, Mode, TASK_MANAGER, Version, flink_container};
 
-/// Flink makes the Deployment, which starts the new pod first.
+/// Flink makes the Deployment, which starts the new pod first. Its JobManager would adopt the TaskManagers of the old one.
 #[test]
-fn a_rollout_in_native_mode_hands_the_job_over() {
-    let job = Job::new("rollout", Mode::Native, Version::v2());
+fn a_new_image_in_native_mode_takes_the_job_over_without_the_old_images_taskmanagers() {
+    let job = Job::only("new-image", Mode::Native, Version::v2());
     let before = job.start_and_work();
+    let new = job.image_by_another_name();
 
-    job.kubectl(&["rollout", "restart", job.deployment()]);
+    let configuration = job.kubectl(&["get", "configmap/flink-config-example", "-o", "json"]);
+    let configuration = configuration.replace(&job.image(), &new);
+    job.namespace
+        .apply(&[serde_json::from_str(&configuration).unwrap()]);
+    let image = format!("{}={new}", job.container());
+    job.kubectl(&["set", "image", job.deployment(), &image]);
 
-    job.resumes_from_a_savepoint(&before);
+    let after = job.resumes(&before);
     job.kubectl(&["rollout", "status", job.deployment(), "--timeout=240s"]);
+    let restored = after.restored().unwrap();
+    assert!(restored.starts_with("/state/savepoints/"), "{restored}");
+    let task_managers = job.namespace.pods(TASK_MANAGER);
+    for pod in &task_managers {
+        let going = pod["metadata"]["deletionTimestamp"].is_string();
+        let image = &pod["spec"]["containers"][0]["image"];
+        assert!(going || image == new.as_str(), "{pod}");
+    }
+    assert!(!task_managers.is_empty());
+    job.stop_and_judge(1000);
 }
 
 /// The new pod is not Ready before it has the job, and the old one is not told to go before the new one is Ready.
@@ -29,13 +45,7 @@ fn a_rollout_with_a_readiness_probe_hands_the_job_over() {
         });
     let before = job.start_and_work();
 
-    job.kubectl(&[
-        "set",
-        "env",
-        job.deployment(),
-        "--containers=jobmanager",
-        "CHANGED=yes",
-    ]);
+    job.kubectl(&["rollout", "restart", job.deployment()]);
 
     let after = job.resumes(&before);
     job.kubectl(&["rollout", "status", job.deployment(), "--timeout=240s"]);
@@ -49,20 +59,14 @@ fn a_rollout_with_a_readiness_probe_hands_the_job_over() {
 
 #[test]
 fn a_template_change_with_recreate_resumes_from_the_savepoint() {
-    let job = Job::new("recreate", Mode::Standalone, Version::v1()).edit(|object, component| {
+    let job = Job::only("recreate", Mode::Standalone, Version::v1()).edit(|object, component| {
         if component == "jobmanager" {
             object["spec"]["strategy"] = json!({"type": "Recreate"});
         }
     });
     let before = job.start_and_work();
 
-    job.kubectl(&[
-        "set",
-        "env",
-        job.deployment(),
-        "--containers=jobmanager",
-        "CHANGED=yes",
-    ]);
+    job.change_template();
 
     job.resumes_from_a_savepoint(&before);
 }

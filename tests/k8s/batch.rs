@@ -1,0 +1,51 @@
+//! A JobManager in a pod of kind Job, as a batch scheduler has it: what the pod exits with decides whether there is another
+//! one.
+
+use serde_json::{Value, json};
+
+use crate::support::{JOB_MANAGER, Job, Mode, Version, status, wait_until};
+
+/// Keeps a pod's object after its end, to be looked at.
+const KEPT: &str = "drey.test/kept";
+
+fn as_job(object: &mut Value, component: &str) {
+    if component == "jobmanager" {
+        let mut template = object["spec"]["template"].take();
+        template["spec"]["restartPolicy"] = json!("Never");
+        *object = json!({
+            "apiVersion": "batch/v1", "kind": "Job", "metadata": object["metadata"],
+            "spec": {"template": template, "backoffLimit": 3},
+        });
+    }
+}
+
+fn patch(job: &Job, pod: &str, kind: &str, patch: &Value) {
+    let kind = format!("--type={kind}");
+    job.kubectl(&["patch", "pod", pod, &kind, "--patch", &patch.to_string()]);
+}
+
+#[test]
+fn an_evicted_pod_of_a_job_exits_with_flinks_code_and_another_one_resumes() {
+    let job = Job::only("batch", Mode::Standalone, Version::v1()).edit(as_job);
+    let before = job.start_and_work();
+    let kept = json!([{"op": "add", "path": "/metadata/finalizers/-", "value": KEPT}]);
+    patch(&job, &before.pod, "json", &kept);
+
+    job.namespace.evict(&before.pod);
+
+    let after = job.resumes(&before);
+    let restored = after.restored().unwrap();
+    assert!(restored.starts_with("/state/savepoints/"), "{restored}");
+    let pod = job.namespace.pod(&before.pod);
+    let code = &status(&pod, "jobmanager")["state"]["terminated"]["exitCode"];
+    // SIGTERM, by which Flink ends; with 0 the Job would be complete.
+    assert_eq!(code, 143);
+    let free = json!({"metadata": {"finalizers": null}});
+    patch(&job, &before.pod, "merge", &free);
+
+    job.kubectl(&["delete", "job/example-jobmanager", "--wait=false"]);
+    wait_until("no JobManager", || {
+        job.namespace.pods(JOB_MANAGER).is_empty()
+    });
+    job.assert_exactly_once(1000);
+}
