@@ -26,6 +26,7 @@ mod finished;
 mod high_availability;
 mod lost_node;
 mod moves;
+mod object_store;
 mod plain;
 mod rights;
 mod rollouts;
