@@ -14,9 +14,6 @@ use super::supervise::{Sighting, Verdict, Verified};
 
 mod mismatch;
 
-/// A start path that makes a JobManager fail on purpose when nothing replaced it.
-pub const TRIPWIRE: &str = "file:///drey/not-injected";
-
 /// Which restore points a start may use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -281,10 +278,8 @@ fn without_point(view: &StartView<'_>, found: &[Found]) -> RestorePlan {
         );
     }
     RestorePlan::Fresh(match view.configured {
-        Some(path) if path != TRIPWIRE => {
-            format!("no restore point yet; Flink's configuration names {path}")
-        }
-        _ => "there has never been a restore point".to_owned(),
+        Some(path) => format!("no restore point yet; Flink's configuration names {path}"),
+        None => "there has never been a restore point".to_owned(),
     })
 }
 

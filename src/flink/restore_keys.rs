@@ -8,6 +8,10 @@ use std::collections::BTreeMap;
 
 use super::version::FlinkVersion;
 
+/// A start path that makes a JobManager exit on purpose when nothing has replaced it: put into Flink's configuration, it keeps
+/// a pod without Drey from running the job from empty state. It is not a start path of the user's.
+pub const TRIPWIRE: &str = "file:///drey/not-injected";
+
 /// One option: the name to write, and the older names that Flink also reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OptionKey {
@@ -29,12 +33,16 @@ impl OptionKey {
         Self { name, deprecated }
     }
 
+    /// Its names, in the order in which Flink tries them.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.name).chain(self.deprecated.iter().copied())
+    }
+
     /// The value that Flink takes for this option, under whichever name it finds first.
     #[must_use]
     pub fn find_in(self, configuration: &BTreeMap<String, String>) -> Option<&str> {
-        std::iter::once(&self.name)
-            .chain(self.deprecated)
-            .find_map(|name| configuration.get(*name))
+        self.names()
+            .find_map(|name| configuration.get(name))
             .map(String::as_str)
     }
 }
@@ -67,6 +75,28 @@ impl RestoreKeys {
         } else {
             OptionKey::new("execution.savepoint.path")
         }
+    }
+
+    /// The start path that the user has configured. The [`TRIPWIRE`] is none.
+    #[must_use]
+    pub fn configured_start_path(self, configuration: &BTreeMap<String, String>) -> Option<&str> {
+        let values = self.start_path().names();
+        values
+            .filter_map(|name| configuration.get(name))
+            .map(String::as_str)
+            .find(|path| *path != TRIPWIRE)
+    }
+
+    /// The names under which the [`TRIPWIRE`] is configured.
+    #[must_use]
+    pub fn tripwires(self, configuration: &BTreeMap<String, String>) -> Vec<String> {
+        let is_set = |name: &&str| {
+            configuration
+                .get(*name)
+                .is_some_and(|path| path == TRIPWIRE)
+        };
+        let names = self.start_path().names().filter(is_set);
+        names.map(str::to_owned).collect()
     }
 
     /// Whether state that belongs to no operator of the job may be left behind. Standalone mode takes it only from the
@@ -193,5 +223,29 @@ mod tests {
             Some("/old")
         );
         Ok(())
+    }
+
+    #[test]
+    fn the_tripwire_is_no_start_path_under_any_of_its_names() {
+        let set = |entries: &[(&str, &str)]| -> BTreeMap<String, String> {
+            let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+            entries.iter().map(owned).collect()
+        };
+        let (new, old) = ("execution.state-recovery.path", "execution.savepoint.path");
+        for (version, entries, path, tripwires) in [
+            (keys(2, 3), set(&[(new, TRIPWIRE)]), None, vec![new]),
+            (keys(2, 3), set(&[(old, TRIPWIRE)]), None, vec![old]),
+            (
+                keys(2, 3),
+                set(&[(new, TRIPWIRE), (old, "/a")]),
+                Some("/a"),
+                vec![new],
+            ),
+            (keys(1, 19), set(&[(old, TRIPWIRE)]), None, vec![old]),
+            (keys(1, 20), set(&[(new, "/a")]), Some("/a"), vec![]),
+        ] {
+            assert_eq!(version.configured_start_path(&entries), path, "{entries:?}");
+            assert_eq!(version.tripwires(&entries), tripwires, "{entries:?}");
+        }
     }
 }

@@ -228,28 +228,23 @@ impl Command {
     /// its value wherever the command sets a key of it by `-D`, since that would win over the file.
     #[must_use]
     pub fn with(&self, order: &StartOrder, directory: &Path) -> process::Command {
-        self.with_keys(&order.set, &order.args, directory)
+        self.with_keys(&order.set, &order.remove, &order.args, directory)
     }
 
     /// As [`Command::with`], for a start without an order.
     pub(super) fn with_keys(
         &self,
         set: &BTreeMap<String, String>,
+        remove: &[String],
         more: &[String],
         directory: &Path,
     ) -> process::Command {
-        let native = self.is_native();
-        let overruled = |arg: &OsString| match arg.to_str() {
+        let args = self.args.iter().cloned();
+        let mut args: Vec<OsString> = match self.is_native() {
             // `bash -c "kubernetes-jobmanager.sh kubernetes-application -Dkey=value"` is one argument.
-            Some(text) if native => text
-                .split_inclusive(char::is_whitespace)
-                .map(|word| overruled(word, set))
-                .collect::<String>()
-                .into(),
-            Some(text) => overruled(text, set).into(),
-            None => arg.clone(),
+            true => args.map(|arg| overruled_words(arg, set, remove)).collect(),
+            false => overruled(args, set, remove),
         };
-        let mut args: Vec<OsString> = self.args.iter().map(overruled).collect();
         for at in 1..args.len() {
             if args[at - 1] == "--configDir" {
                 args[at] = directory.into();
@@ -278,19 +273,48 @@ impl Command {
     }
 }
 
-/// `-Dkey=value` and `key=value` with Drey's value; white space behind it stays.
-fn overruled(text: &str, set: &BTreeMap<String, String>) -> String {
-    let (dash, property) = text
-        .strip_prefix("-D")
-        .map_or(("", text), |property| ("-D", property));
-    let space = &property[property.trim_end().len()..];
-    let value = property
-        .split_once('=')
-        .and_then(|(key, _)| Some((key, set.get(key)?)));
-    value.map_or_else(
-        || text.to_owned(),
-        |(key, value)| format!("{dash}{key}={value}{space}"),
-    )
+/// [`overruled`], for several words in one argument; the white space between them stays.
+fn overruled_words(arg: OsString, set: &BTreeMap<String, String>, remove: &[String]) -> OsString {
+    match arg.to_str() {
+        Some(text) => {
+            let words = text.split_inclusive(char::is_whitespace);
+            overruled(words.map(OsString::from), set, remove)
+                .into_iter()
+                .collect()
+        }
+        None => arg,
+    }
+}
+
+/// `-Dkey=value` and `key=value` with Drey's value, and without those properties that are removed.
+fn overruled(
+    words: impl Iterator<Item = OsString>,
+    set: &BTreeMap<String, String>,
+    remove: &[String],
+) -> Vec<OsString> {
+    let mut kept: Vec<OsString> = Vec::new();
+    for word in words {
+        let text = word.to_str().unwrap_or_default();
+        let joined = text.strip_prefix("-D");
+        let behind = kept.last().is_some_and(|last| is_dash(last));
+        let (key, value) = joined.unwrap_or(text).split_once('=').unwrap_or_default();
+        if (joined.is_some() || behind) && remove.iter().any(|removed| removed == key) {
+            if joined.is_none() {
+                kept.pop();
+            }
+        } else if let Some(own) = set.get(key) {
+            let dash = if joined.is_some() { "-D" } else { "" };
+            let space = &value[value.trim_end().len()..];
+            kept.push(format!("{dash}{key}={own}{space}").into());
+        } else {
+            kept.push(word);
+        }
+    }
+    kept
+}
+
+fn is_dash(word: &OsStr) -> bool {
+    word.to_str().is_some_and(|word| word.trim_end() == "-D")
 }
 
 fn kind(words: &[OsString], mode: Mode) -> Result<Kind, CommandError> {
@@ -544,6 +568,40 @@ mod tests {
             ),
             "x.StandaloneApplicationClusterEntryPoint --allowNonRestoredState --configDir /copy -D \
              state.checkpoints.dir=file:///own -j A"
+        );
+    }
+
+    #[test]
+    fn a_property_that_is_removed_goes_from_the_command_as_well() {
+        let order = StartOrder {
+            remove: vec!["execution.savepoint.path".to_owned()],
+            args: Vec::new(),
+            ..order()
+        };
+        for (line, left) in [
+            (
+                "bin/standalone-job.sh start-foreground -Dexecution.savepoint.path=/x -Da=b execution.savepoint.path=/job",
+                "start-foreground -Da=b execution.savepoint.path=/job",
+            ),
+            (
+                "bin/standalone-job.sh start-foreground -D execution.savepoint.path=/x -D a=b",
+                "start-foreground -D a=b",
+            ),
+        ] {
+            let command = command(line)
+                .expect("good")
+                .with(&order, Path::new("/copy"));
+            let args: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
+            assert_eq!(args.join(" "), left);
+        }
+        let native =
+            "kubernetes-jobmanager.sh kubernetes-application -D execution.savepoint.path=/x -Da=b";
+        let words = ["bash", "-c", native].map(OsString::from);
+        let native = Command::new(&words, Mode::Auto).expect("good");
+        let native = native.with(&order, Path::new("/copy"));
+        assert_eq!(
+            native.get_args().last().and_then(OsStr::to_str),
+            Some("kubernetes-jobmanager.sh kubernetes-application -Da=b")
         );
     }
 

@@ -203,7 +203,7 @@ impl Configuration {
         let (directory, copy) = self.seed(state_dir)?;
         let set = self.reporter(command, &directory)?;
         edit(&directory, &[], &set)?;
-        let mut command = command.with_keys(&set, &[], &copy);
+        let mut command = command.with_keys(&set, &[], &[], &copy);
         self.shadow(&mut command, &directory, &copy)?;
         Ok(command)
     }

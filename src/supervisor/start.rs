@@ -16,9 +16,7 @@ use crate::domain::claim::ClaimMode;
 use crate::domain::ha::Start;
 use crate::domain::job::JobId;
 use crate::domain::pointer::{APPLICATION, JobEntry, PointKind, Pointer, Run, RunId};
-use crate::domain::restore::{
-    Choice, RestorePlan, StartView, Strategy, TRIPWIRE, begin, plan_restore,
-};
+use crate::domain::restore::{Choice, RestorePlan, StartView, Strategy, begin, plan_restore};
 use crate::domain::savepoint::SavepointKind;
 use crate::domain::supervise::{Sighting, Verdict};
 use crate::flink::restore_keys::{OptionKey, RestoreKeys};
@@ -253,7 +251,7 @@ impl Planner<'_> {
 
     /// The start path in the user's own configuration.
     fn configured(&self) -> Option<&str> {
-        self.option(RestoreKeys::of(self.version).start_path())
+        RestoreKeys::of(self.version).configured_start_path(&self.flink.configuration)
     }
 
     fn option(&self, key: OptionKey) -> Option<&str> {
@@ -283,26 +281,14 @@ impl Planner<'_> {
         if let Some(job) = run.job_id.filter(|_| self.flink.job_id.is_none()) {
             set.insert("$internal.pipeline.job-id".to_owned(), job.to_string());
         }
-        let forget = cleared
-            || self.settings.restore_strategy == Strategy::None
-            || self.configured() == Some(TRIPWIRE);
         let start = keys.start_path();
-        match choice {
-            Some(choice) => {
-                set.insert(start.name.to_owned(), choice.path.clone());
-                order.restore_from = Some(choice.path.clone());
-                order
-                    .remove
-                    .extend(start.deprecated.iter().map(|key| (*key).to_owned()));
-            }
-            None if forget => {
-                order.remove.extend(
-                    std::iter::once(&start.name)
-                        .chain(start.deprecated)
-                        .map(|key| (*key).to_owned()),
-                );
-            }
-            None => {}
+        if cleared || choice.is_some() || self.settings.restore_strategy == Strategy::None {
+            order.remove = start.names().map(str::to_owned).collect();
+        }
+        if let Some(choice) = choice {
+            set.insert(start.name.to_owned(), choice.path.clone());
+            order.restore_from = Some(choice.path.clone());
+            order.remove.retain(|key| key != start.name);
         }
         self.restore_options(&mut order, choice)?;
         Ok(order)
@@ -326,7 +312,7 @@ impl Planner<'_> {
         StartOrder {
             run: run.id.clone(),
             set,
-            remove: Vec::new(),
+            remove: keys.tripwires(&self.flink.configuration),
             args: Vec::new(),
             restore_from: None,
             why: why.to_owned(),

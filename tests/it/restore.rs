@@ -424,3 +424,29 @@ fn the_restore_step_edits_flat_and_nested_keys_as_flink_reads_them() {
 fn the_restore_step_edits_the_old_file_where_flink_still_reads_it() {
     restore_step(Version::v1(), "");
 }
+
+#[test]
+fn the_tripwire_in_a_configuration_is_taken_away_and_counts_as_no_start_path() {
+    let names = ["execution.state-recovery.path", "execution.savepoint.path"];
+    let tripwire = "file:///drey/not-injected";
+    let mut cluster = Cluster::new(Version::v1());
+    for name in names {
+        cluster.configure(name, tripwire);
+    }
+    let _task_manager = cluster.task_manager();
+    let plan = cluster.drey_ok(&["restore", "--dry-run", "--output", "json"]);
+    let plan: Value = serde_json::from_str(&plan).unwrap();
+    assert_eq!(plan["restore-from"], Value::Null);
+    assert_eq!(plan["remove"], serde_json::json!(names));
+    assert_eq!(plan["why"], "there has never been a restore point");
+
+    let savepoint = whole_run(&cluster);
+    assert_eq!(cluster.entry().newest().unwrap().kind, PointKind::Stop);
+    let plan = cluster.drey_ok(&["restore", "--dry-run", "--output", "json"]);
+    let plan: Value = serde_json::from_str(&plan).unwrap();
+    assert_eq!(
+        plain_path(plan["set"][names[0]].as_str().unwrap()),
+        savepoint.to_str().unwrap()
+    );
+    assert_eq!(plan["remove"], serde_json::json!([names[1]]));
+}
