@@ -12,6 +12,8 @@ mod api_server;
 #[path = "kubernetes/world.rs"]
 mod world;
 
+#[path = "kubernetes/by_hand.rs"]
+mod by_hand;
 #[path = "kubernetes/events.rs"]
 mod events;
 #[path = "kubernetes/lock.rs"]

@@ -9,14 +9,16 @@ use serde_json::json;
 
 use super::config::Output;
 use super::run::pointer_error;
-use super::{ask, failure, print, runtime, settings, unexpected};
+use super::{USAGE, ask, failure, print, runtime, settings, unexpected};
 use crate::config::{Settings, SettingsArgs};
 use crate::control::{Call, Reply};
 use crate::domain::pointer::{APPLICATION, JobEntry, Pointer, RestorePoint};
-use crate::pointer_file::peek;
+use crate::kubernetes::{Kube, PointerMap};
+use crate::pointer_file::{PointerError, peek};
 use crate::restore_points::verify;
-use crate::store::Store;
+use crate::store::{MapStore, Store};
 use crate::supervisor::{choose, clear, load, storage_for};
+use crate::telemetry::one_line;
 
 /// What the next start resumes from.
 #[derive(Debug, clap::Args)]
@@ -56,21 +58,23 @@ enum PointerCommand {
 struct Common {
     #[command(flatten)]
     settings: SettingsArgs,
+    /// The pointer is the ConfigMap `drey-CLUSTER_ID`, reached by KUBECONFIG in its namespace or in `--pod-namespace`, whether
+    /// or not anything runs
+    #[arg(long)]
+    kubernetes: bool,
     /// How the result is shown
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
 
+/// How often a write is begun anew because somebody else was quicker.
+const CONFLICTS: usize = 5;
+
 pub(super) fn run(args: &PointerArgs, env: Vec<(OsString, OsString)>) -> anyhow::Result<ExitCode> {
     match &args.command {
         PointerCommand::Show { common } => {
             let settings = settings(&common.settings, env)?;
-            let pointer = peek(&settings.pointer).map_err(|error| pointer_error(&error))?;
-            let Some(pointer) = pointer else {
-                let text = format!("there is no pointer at {} yet", settings.pointer.display());
-                return Err(failure(text, 1));
-            };
-            show(common.output, &pointer)
+            look(common, &settings)
         }
         PointerCommand::Set { common, path, job } => {
             let settings = settings(&common.settings, env)?;
@@ -78,12 +82,12 @@ pub(super) fn run(args: &PointerArgs, env: Vec<(OsString, OsString)>) -> anyhow:
                 path: path.clone(),
                 job: job.clone(),
             };
-            change(&settings, common.output, &call, |pointer| {
+            let verdict = || {
                 let storage = storage_for(&settings, &BTreeMap::new());
-                let verdict = runtime()
-                    .map_err(|error| error.to_string())?
-                    .block_on(verify(&storage, path));
-                let key = job.as_deref().unwrap_or(APPLICATION);
+                Ok(runtime()?.block_on(verify(&storage, path)))
+            };
+            let key = job.as_deref().unwrap_or(APPLICATION);
+            change(common, &settings, &call, verdict, |pointer, verdict| {
                 choose(pointer, key, path, verdict, settings.allow_unverified)
             })
         }
@@ -91,42 +95,117 @@ pub(super) fn run(args: &PointerArgs, env: Vec<(OsString, OsString)>) -> anyhow:
             let settings = settings(&common.settings, env)?;
             let call = Call::PointerClear { job: job.clone() };
             let key = job.as_deref().unwrap_or(APPLICATION);
-            change(&settings, common.output, &call, |pointer| {
-                clear(pointer, key)
-            })
+            change(
+                common,
+                &settings,
+                &call,
+                || Ok(()),
+                |pointer, ()| clear(pointer, key),
+            )
         }
     }
 }
 
-/// By the running supervisor, else in the file itself.
-fn change(
-    settings: &Settings,
-    output: Output,
-    call: &Call,
-    offline: impl FnOnce(&mut Pointer) -> Result<(), String>,
-) -> anyhow::Result<ExitCode> {
-    match ask(settings, call)? {
+impl Common {
+    /// The pointer is a ConfigMap, which needs no supervisor to be seen.
+    fn is_map(&self, settings: &Settings) -> bool {
+        self.kubernetes || settings.pod_name.is_some()
+    }
+
+    /// Where the pointer is kept, locked if it is a file.
+    fn store(&self, settings: &Settings) -> anyhow::Result<Store> {
+        if !self.is_map(settings) {
+            return Store::file(&settings.pointer).map_err(|error| pointer_error(&error));
+        }
+        let kube = runtime()?.block_on(Kube::connect(settings.pod_namespace.as_deref()));
+        let kube = kube.map_err(|error| failure(one_line(&error, 400), USAGE))?;
+        let map = PointerMap::new(&kube, &settings.cluster_id);
+        Ok(Store::Map(Box::new(MapStore::without_copy(map))))
+    }
+}
+
+fn look(common: &Common, settings: &Settings) -> anyhow::Result<ExitCode> {
+    if common.is_map(settings) {
+        let mut store = common.store(settings)?;
+        let found = runtime()?.block_on(store.load());
+        let found = found.map_err(|error| pointer_error(&error))?;
+        let Some(pointer) = found else {
+            return Err(failure(format!("there is no {} yet", store.name()), 1));
+        };
+        return show(common.output, &pointer, &lock_text(&store));
+    }
+    if let Some(pointer) = peek(&settings.pointer).map_err(|error| pointer_error(&error))? {
+        return show(common.output, &pointer, "");
+    }
+    // Beside Flink in a pod there is the supervisor, and no file.
+    match ask(settings, &Call::PointerShow)? {
         Some(Reply::Pointer {
             pointer: Some(pointer),
-        }) => return show(output, &pointer),
+        }) => show(common.output, &pointer, ""),
+        Some(other) => Err(unexpected(&other)),
+        None => {
+            let text = format!("there is no pointer at {} yet", settings.pointer.display());
+            Err(failure(text, 1))
+        }
+    }
+}
+
+/// By the running supervisor, else in the file or the ConfigMap itself. A supervisor that runs elsewhere sees the change, and
+/// keeps it as it keeps one that was made through it.
+fn change<T: Clone>(
+    common: &Common,
+    settings: &Settings,
+    call: &Call,
+    prepare: impl FnOnce() -> anyhow::Result<T>,
+    offline: impl Fn(&mut Pointer, T) -> Result<(), String>,
+) -> anyhow::Result<ExitCode> {
+    let answer = match common.kubernetes {
+        true => None,
+        false => ask(settings, call)?,
+    };
+    match answer {
+        Some(Reply::Pointer {
+            pointer: Some(pointer),
+        }) => return show(common.output, &pointer, ""),
         Some(other) => return Err(unexpected(&other)),
         None => {}
     }
-    let mut store = Store::file(&settings.pointer).map_err(|error| pointer_error(&error))?;
+    let mut store = common.store(settings)?;
+    let prepared = prepare()?;
     let runtime = runtime()?;
-    let mut pointer = runtime
-        .block_on(load(&mut store, &settings.cluster_id))
-        .map_err(|error| pointer_error(&error))?;
-    offline(&mut pointer).map_err(|error| failure(error, 1))?;
-    pointer.seal();
-    runtime
-        .block_on(store.save(&pointer))
-        .map_err(|error| pointer_error(&error))?;
-    show(output, &pointer)
+    for _ in 0..CONFLICTS {
+        let pointer = runtime.block_on(load(&mut store, &settings.cluster_id));
+        let mut pointer = pointer.map_err(|error| pointer_error(&error))?;
+        offline(&mut pointer, prepared.clone()).map_err(|error| failure(error, 1))?;
+        pointer.seal();
+        match runtime.block_on(store.save(&pointer)) {
+            Ok(()) => return show(common.output, &pointer, &lock_text(&store)),
+            Err(PointerError::Conflict { .. }) => {}
+            Err(error) => return Err(pointer_error(&error)),
+        }
+    }
+    let name = store.name();
+    Err(pointer_error(&PointerError::Conflict { name }))
 }
 
-fn show(output: Output, pointer: &Pointer) -> anyhow::Result<ExitCode> {
-    print(output, &text(pointer), &json!(pointer))
+/// Whose JobManager runs, or waits: what was changed holds from the next start on.
+fn lock_text(store: &Store) -> String {
+    let Some(lock) = store.as_map().map(|map| &map.document().lock) else {
+        return String::new();
+    };
+    let holders = lock.holders.iter().map(|holder| ("held by", &holder.pod));
+    let waiters = lock
+        .waiters
+        .iter()
+        .map(|waiter| ("waited for by", &waiter.pod));
+    holders
+        .chain(waiters)
+        .map(|(how, pod)| format!("Lock     {how} pod {}\n", pod.name))
+        .collect()
+}
+
+fn show(output: Output, pointer: &Pointer, more: &str) -> anyhow::Result<ExitCode> {
+    print(output, &(text(pointer) + more), &json!(pointer))
 }
 
 fn text(pointer: &Pointer) -> String {

@@ -185,7 +185,9 @@ fn launch_error(error: &LaunchError) -> anyhow::Error {
 /// A pointer that is in use may be free later; everything else about it a person has to mend.
 pub(super) fn pointer_error(error: &PointerError) -> anyhow::Error {
     let code = match error {
-        PointerError::Busy { .. } => TRY_AGAIN,
+        PointerError::Busy { .. } | PointerError::Conflict { .. } | PointerError::Away { .. } => {
+            TRY_AGAIN
+        }
         PointerError::OtherCluster { .. } => USAGE,
         _ => 1,
     };

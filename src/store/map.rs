@@ -32,7 +32,7 @@ pub struct MapStore {
     known: bool,
     /// The last write did not reach the API server.
     behind: bool,
-    copy: PathBuf,
+    copy: Option<PathBuf>,
 }
 
 impl MapStore {
@@ -44,7 +44,16 @@ impl MapStore {
             document: Document::default(),
             known: false,
             behind: false,
-            copy,
+            copy: Some(copy),
+        }
+    }
+
+    /// For one who only looks, or changes something once.
+    #[must_use]
+    pub fn without_copy(map: PointerMap) -> Self {
+        Self {
+            copy: None,
+            ..Self::new(map, PathBuf::new())
         }
     }
 
@@ -161,7 +170,7 @@ impl MapStore {
 
     /// What the last container of this pod knew.
     pub fn load_copy(&mut self) -> Option<Pointer> {
-        let text = fs::read_to_string(&self.copy).ok()?;
+        let text = fs::read_to_string(self.copy.as_ref()?).ok()?;
         let (pointer, lock): (Pointer, Lock) = serde_json::from_str(&text).ok()?;
         self.document.pointer = Sight::Good(pointer.clone());
         self.document
@@ -231,14 +240,14 @@ impl MapStore {
 
     /// For the next container of this pod. Not synced: with the pod the file is gone as well.
     fn keep(&self, lock: &Lock) {
-        let Sight::Good(pointer) = &self.document.pointer else {
+        let (Sight::Good(pointer), Some(copy)) = (&self.document.pointer, &self.copy) else {
             return;
         };
-        let new = self.copy.with_extension("new");
+        let new = copy.with_extension("new");
         let written = serde_json::to_string(&(pointer, lock))
             .map_err(std::io::Error::from)
             .and_then(|text| fs::write(&new, text))
-            .and_then(|()| fs::rename(&new, &self.copy));
+            .and_then(|()| fs::rename(&new, copy));
         if let Err(error) = written {
             warn!(
                 error = one_line(&error, 200),
