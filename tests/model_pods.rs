@@ -302,6 +302,8 @@ fn every_planted_bug_is_found() {
         (Bug::IgnoresWaiters, ROLLOUT, promises::ROLLS_OUT),
         (Bug::TaskManagerRuns, HOLD, promises::HELD),
         (Bug::TaskManagerLingers, HOLD, promises::LINGERS),
+        (Bug::GivesBackAtOnce, ROLLOUT, promises::PASSED_ON),
+        (Bug::RecordsAgain, ROLLOUT, promises::OWN),
     ];
     let unfound: Vec<_> = table
         .into_iter()

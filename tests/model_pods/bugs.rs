@@ -34,4 +34,8 @@ pub(crate) enum Bug {
     TaskManagerRuns,
     /// The TaskManager stays for whoever holds the lock.
     TaskManagerLingers,
+    /// Who has just taken the lock gives it up to a pod that waits, as if its own JobManager had failed with it.
+    GivesBackAtOnce,
+    /// Who has given the lock up records its stop once more when its JobManager ends, for whichever run is the last one then.
+    RecordsAgain,
 }

@@ -15,6 +15,9 @@ use super::world::{Container, File, Jvm, Stop, TaskManager, World, at, run_id};
 
 const KEEP: usize = 2;
 
+/// With the stop, and once more when the pod that has the lock then fails: no story crashes more often than once.
+const PASSES: u8 = 2;
+
 /// Plans the next start and stores its run.
 pub(crate) fn prepare(world: &mut World, pod: usize, bug: Option<Bug>) {
     let (_, known) = entry(world, pod);
@@ -99,6 +102,7 @@ pub(crate) fn start(world: &mut World, pod: usize) {
         world.excused || position >= world.committed,
         promises::TWICE,
     );
+    world.passed_on = 0;
     world.pods[pod].container = Container::Jvm(Jvm {
         run,
         id,
@@ -168,11 +172,47 @@ pub(crate) fn record(world: &mut World, pod: usize, jvm: &Jvm, bug: Option<Bug>)
         if online && world.map.asked && world.task_manager != TaskManager::Gone {
             world.map.change(|map| map.answered = true);
         }
-        if told {
-            world.pods[pod].end();
-        } else if online {
-            world.pods[pod].container = Container::Waiting;
+        if !told && online {
+            pass_on(world);
         }
+        if (told || online)
+            && let Container::Jvm(jvm) = &mut world.pods[pod].container
+        {
+            jvm.stop = Stop::Recorded;
+        }
+    }
+}
+
+/// The lock is handed over: to the pod that waits, and back to this one only after a failure.
+pub(crate) fn pass_on(world: &mut World) {
+    world.passed_on += 1;
+    world.require(world.passed_on <= PASSES, promises::PASSED_ON);
+}
+
+/// The job's end is recorded although its pod has given the lock up.
+pub(crate) fn record_again(world: &mut World, pod: usize, jvm: &Jvm, bug: Option<Bug>) {
+    let (_, known) = entry(world, pod);
+    let Some(last) = known.run.as_ref().map(|run| run.id.clone()) else {
+        return;
+    };
+    let recorded =
+        |point: &RestorePoint| point.kind == PointKind::Stop && point.run.as_ref() == Some(&last);
+    if known.newest().is_some_and(recorded) {
+        return;
+    }
+    let mut new = (*known).clone();
+    let made = point(world, jvm, &new);
+    let own = made.run.as_ref() == Some(&last);
+    new.record(
+        RestorePoint {
+            run: Some(last),
+            ..made
+        },
+        KEEP,
+    );
+    let lock = world.pods[pod].read.lock.clone();
+    if write(world, pod, new, lock, bug) {
+        world.require(own, promises::OWN);
     }
 }
 

@@ -12,7 +12,7 @@ use drey::domain::pointer::JobEntry;
 use jiff::Timestamp;
 
 use super::bugs::Bug;
-use super::job::{ask, prepare, record};
+use super::job::{ask, pass_on, prepare, record, record_again};
 use super::promises;
 use super::world::{
     Container, Content, Jvm, Map, SILENT_FOR, Stop, World, at, index, ticks, timeless,
@@ -59,7 +59,9 @@ pub(crate) fn turn(world: &mut World, pod: usize, bug: Option<Bug>) {
         Container::Waiting if world.reaches(pod) => wait(world, pod, bug),
         Container::Waiting => go_on_alone(world, pod, bug),
         Container::Jvm(jvm) => supervise(world, pod, &jvm, bug),
-        Container::Restarting if world.reaches(pod) => give_way(world, pod, bug),
+        Container::Restarting if world.reaches(pod) => {
+            give_way(world, pod, bug);
+        }
         Container::Ended if world.reaches(pod) && world.pods[pod].object => {
             let lock = leave(&world.pods[pod].read.lock, &world.pod_ref(pod).uid);
             write_lock(world, pod, lock, bug);
@@ -98,6 +100,7 @@ fn wait(world: &mut World, pod: usize, bug: Option<Bug>) {
         return;
     }
     match distorted(world, pod, bug, with_view(world, pod, bug, acquire)) {
+        LockStep::Held if bug == Some(Bug::GivesBackAtOnce) && give_way(world, pod, bug) => {}
         LockStep::Held => {
             world.pods[pod].noted = true;
             prepare(world, pod, bug);
@@ -275,16 +278,21 @@ fn supervise(world: &mut World, pod: usize, jvm: &Jvm, bug: Option<Bug>) {
             }
         }
         Stop::Done => record(world, pod, jvm, bug),
+        Stop::Recorded if bug == Some(Bug::RecordsAgain) => record_again(world, pod, jvm, bug),
+        Stop::Recorded => {}
     }
 }
 
-/// The JobManager has failed: another template goes on, if one is there.
-fn give_way(world: &mut World, pod: usize, bug: Option<Bug>) {
+/// The JobManager has failed: another template goes on, if one is there. Whether it does.
+fn give_way(world: &mut World, pod: usize, bug: Option<Bug>) -> bool {
     let gives = with_view(world, pod, bug, |policy, view| heir(policy, view).is_some());
     if gives {
         world.pods[pod].noted = false;
         let me = world.pod_ref(pod);
         let lock = hand_over(&world.pods[pod].read.lock, &me, at(world.now));
-        write_lock(world, pod, lock, bug);
+        if write_lock(world, pod, lock, bug) {
+            pass_on(world);
+        }
     }
+    gives
 }

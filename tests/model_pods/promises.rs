@@ -4,6 +4,9 @@ pub(crate) const ONE: &str = "2: never two JobManagers run the job, except acros
 pub(crate) const ALIVE: &str = "2: the lock is never taken from a pod that may still run";
 pub(crate) const TWICE: &str =
     "1, 2: no start goes back behind what was released or what the sinks have committed";
+pub(crate) const OWN: &str = "3: what is recorded for a run was made by that run";
+pub(crate) const PASSED_ON: &str =
+    "7: the lock is not passed on and on without a JobManager that has failed";
 pub(crate) const NEVER: &str =
     "2: with lock-break-after never, nobody takes the lock from a holder that is only silent";
 pub(crate) const NOT_REFUSED: &str = "5: no start is refused while everything is intact";

@@ -80,6 +80,7 @@ fn first(left: Budget) -> World {
         committed: 0,
         runs: 1,
         excused: false,
+        passed_on: 0,
         left,
         broken: None,
     };
@@ -128,7 +129,18 @@ impl Model for Search {
                 })),*]
             };
         }
-        let mut properties = keeps![ONE, ALIVE, TWICE, NEVER, NOT_REFUSED, SAME, HELD, LINGERS];
+        let mut properties = keeps![
+            ONE,
+            ALIVE,
+            TWICE,
+            OWN,
+            PASSED_ON,
+            NEVER,
+            NOT_REFUSED,
+            SAME,
+            HELD,
+            LINGERS
+        ];
         properties.push(Property::always(
             promises::PROGRESS,
             |search: &Search, world: &World| {
@@ -172,6 +184,10 @@ fn fair(world: &World, steps: &mut Vec<Step>) {
             }) if !world.left.task_manager || world.task_manager != TaskManager::Gone => {
                 steps.push(Step::Stopped(index));
             }
+            Container::Jvm(Jvm {
+                stop: Stop::Recorded,
+                ..
+            }) => steps.push(Step::Exit(index)),
             Container::Restarting => steps.push(Step::Restart(index)),
             _ => {}
         }
@@ -281,6 +297,10 @@ impl Search {
             Step::Start(pod) => job::start(world, pod),
             Step::Stopped(pod) => snapshot(world, pod, PointKind::Stop),
             Step::Restart(pod) => world.pods[pod].container = Container::Waiting,
+            // In a pod that stays the launcher waits for the next turn.
+            Step::Exit(pod) if !world.pods[pod].heard => {
+                world.pods[pod].container = Container::Waiting;
+            }
             Step::Exit(pod) | Step::Kill(pod) => world.pods[pod].end(),
             Step::Remove(pod) => {
                 let now = world.now;

@@ -110,6 +110,8 @@ pub(crate) enum Stop {
     Asked,
     /// The job is FINISHED.
     Done,
+    /// Its savepoint is recorded, and the JobManager about to end.
+    Recorded,
 }
 
 /// A JobManager with its job.
@@ -179,7 +181,7 @@ impl Pod {
     }
 
     pub(crate) fn runs_job(&self) -> bool {
-        matches!(&self.container, Container::Jvm(jvm) if jvm.stop != Stop::Done)
+        matches!(&self.container, Container::Jvm(jvm) if matches!(jvm.stop, Stop::Not | Stop::Asked))
     }
 
     pub(crate) fn ended(&self) -> bool {
@@ -270,6 +272,8 @@ pub(crate) struct World {
     pub(crate) runs: u8,
     /// The lock was broken across a partition, or a person has deleted by force what lives behind one.
     pub(crate) excused: bool,
+    /// How often the lock was handed over since a JobManager was started last.
+    pub(crate) passed_on: u8,
     pub(crate) left: Budget,
     pub(crate) broken: Option<&'static str>,
 }
