@@ -6,6 +6,7 @@ pub mod ha;
 pub mod hold;
 pub mod job;
 pub mod lock;
+pub mod path;
 pub mod pointer;
 pub mod pointer_map;
 pub mod restore;

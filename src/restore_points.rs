@@ -2,6 +2,7 @@
 
 use tracing::debug;
 
+use crate::domain::path::last_segment;
 use crate::domain::pointer::{PointKind, Run};
 use crate::domain::restore::{Found, UNREAD};
 use crate::domain::supervise::{Sighting, Verdict, Verified};
@@ -76,8 +77,10 @@ pub async fn late_savepoint(
     let Ok(found) = savepoints(storage, directory).await else {
         return Sighting::Unreachable;
     };
-    let names: Vec<&str> = known.iter().map(|path| name(path)).collect();
-    let late = found.into_iter().find(|path| !names.contains(&name(path)));
+    let names: Vec<&str> = known.iter().map(|path| last_segment(path)).collect();
+    let late = found
+        .into_iter()
+        .find(|path| !names.contains(&last_segment(path)));
     late.map_or(Sighting::Absent, Sighting::Seen)
 }
 
@@ -160,11 +163,4 @@ fn present<T>(listed: Result<Vec<T>, StorageError>) -> Result<Vec<T>, ()> {
             }
         },
     }
-}
-
-fn name(path: &str) -> &str {
-    path.trim_end_matches('/')
-        .rsplit('/')
-        .next()
-        .unwrap_or(path)
 }

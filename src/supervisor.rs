@@ -6,36 +6,39 @@
 mod asks;
 mod cluster;
 mod events;
+mod hand_over;
 mod high_availability;
 mod leave;
 mod lock;
 mod map;
 mod memory;
+mod outcome;
+mod planner;
 mod pod;
+mod report;
 mod requests;
+mod search;
 mod session;
+mod settle;
 mod start;
 mod turn;
 mod watch;
+mod write;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch as channel};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::config::Settings;
-use crate::control::{
-    Call, Incoming, JobReport, Prepare, Reply, Settled, SettledOutcome, Status, Then,
-};
+use crate::control::{Call, Incoming, Prepare, Reply, Status};
 use crate::domain::budget::{Backoff, after, until};
-use crate::domain::job::{JobStatus, JobView};
-use crate::domain::lock::Lock;
-use crate::domain::pointer::{JobEntry, Pointer, RunId, TriggerReason};
+use crate::domain::job::JobView;
+use crate::domain::pointer::{Pointer, RunId};
 use crate::domain::savepoint::FailureCause;
 use crate::domain::supervise::{Ask, Evidence, Outcome, Policy, Process};
-use crate::kubernetes::events::Event;
 use crate::kubernetes::{Kube, PointerMap};
 use crate::pointer_file::PointerError;
 use crate::storage::Storage;
@@ -51,7 +54,9 @@ use session::Session;
 
 pub use asks::{choose, clear};
 pub use cluster::high_availability;
-pub use start::{NoStart, Planner, prepare, storage_for};
+pub use planner::{NoStart, Planner, storage_for};
+pub use start::prepare;
+pub use write::load;
 
 /// The wait before something that did not answer is tried again.
 const RETRY: Backoff = Backoff {
@@ -61,9 +66,6 @@ const RETRY: Backoff = Backoff {
 
 /// In a pod, what is kept of the grace period for the fallback and for recording it.
 const RESERVE_IN_POD: Duration = Duration::from_millis(1500);
-
-/// How often a write is begun anew because somebody else was quicker.
-const CONFLICTS: usize = 5;
 
 /// Supervises one Flink cluster.
 #[derive(Debug)]
@@ -345,296 +347,6 @@ impl Supervisor {
             .flatten();
         others.fold(wake, Timestamp::min)
     }
-
-    /// Tells the launcher when every job has come to its end.
-    async fn settle(&mut self) -> Option<Timestamp> {
-        let not_ours = self.is_standby() || self.gave_up_lock();
-        if self.needs_nothing_more() || (self.process == Process::Gone && not_ours) {
-            self.let_flink_end().await;
-            return None;
-        }
-        let all: Option<Vec<Settled>> = self
-            .jobs
-            .iter()
-            .map(|(key, job)| Some(self.settled(key, job.settled.as_ref()?)))
-            .collect();
-        let settled = all?;
-        if self.process == Process::Gone {
-            self.answer_pre_stops(&settled);
-            if self.exited.is_some() {
-                self.jobs.clear();
-                self.flink_is_over().await;
-            }
-            if let Some(back) = self.exited.take() {
-                let _ = back.send(Reply::Settled { settled });
-            }
-            return None;
-        }
-        let application = self
-            .cluster
-            .as_ref()
-            .is_some_and(|cluster| cluster.application);
-        let over = self.shutdown.is_some()
-            || self.gives_session_way()
-            || (application
-                && settled
-                    .iter()
-                    .any(|job| job.outcome != SettledOutcome::Nothing));
-        if !over || self.order.is_none() {
-            return None;
-        }
-        if let Some(again) = self.wait_for_standbys().await {
-            return Some(again);
-        }
-        if let Some(back) = self.order.take() {
-            self.clean_up(&settled).await;
-            let then = self.after_end(&settled);
-            self.answer_pre_stops(&settled);
-            let _ = back.send(Reply::Terminate { settled, then });
-            self.let_all_go().await;
-            self.copy_aside().await;
-        }
-        None
-    }
-
-    /// Nothing has to be recorded before Flink ends, and nothing after.
-    async fn let_flink_end(&mut self) {
-        if self.process == Process::Running {
-            if let Some(back) = self.order.take() {
-                let again = self.shutdown.is_none() && self.is_outdated_standby();
-                let then = if again { Then::Again } else { Then::EndAsFlink };
-                let settled = Vec::new();
-                let _ = back.send(Reply::Terminate { settled, then });
-                self.answer_pre_stops(&[]);
-            }
-        } else if let Some(back) = self.exited.take() {
-            self.jobs.clear();
-            self.flink_is_over().await;
-            let settled = Vec::new();
-            let _ = back.send(Reply::Settled { settled });
-        }
-    }
-
-    /// Flink can be ended without a savepoint: only its container is restarted, it is a standby, or another JobManager goes
-    /// on with the job.
-    fn needs_nothing_more(&self) -> bool {
-        self.container_restarts() || self.leadership.free || self.is_outdated_standby()
-    }
-
-    /// In a pod that stays, Flink is started anew: the job was handed over and may come back, or a finished one is waited
-    /// beside, since a container that ends is started again by the kubelet.
-    fn after_end(&self, settled: &[Settled]) -> Then {
-        let Some(pod) = &self.pod else {
-            return Then::End;
-        };
-        if self.shutdown.is_some() {
-            return Then::EndAsFlink;
-        }
-        let given = pod.handed_over || self.gives_session_way();
-        let stays = given || (pod.is_restarted() && all_finished(settled));
-        if stays { Then::Again } else { Then::End }
-    }
-
-    /// Flink has ended and everything about it is recorded.
-    async fn flink_is_over(&mut self) {
-        if self.pod.is_none() {
-            return;
-        }
-        self.release_lease().await;
-        if self.shutdown.is_some() || self.leadership.is_known() {
-            self.leave_lock().await;
-        }
-    }
-
-    /// A job that came to its end by itself leaves nothing behind for high availability: Flink cleans up when it is shut
-    /// down in an orderly way, which it would have done itself, had it not been told to stay.
-    async fn clean_up(&self, settled: &[Settled]) {
-        let Some(cluster) = self.cluster.as_ref().filter(|cluster| cluster.application) else {
-            return;
-        };
-        // In native mode that deletes the Deployment as well, as Flink does when an application is done.
-        if (cluster.high_availability || cluster.native)
-            && all_finished(settled)
-            && let Err(error) = cluster.rest.shut_down_cluster().await
-        {
-            warn!(
-                error = crate::telemetry::one_line(&error, 300),
-                "Flink's high-availability data may be left behind"
-            );
-        }
-    }
-
-    fn settled(&self, key: &str, outcome: &Outcome) -> Settled {
-        let newest = self.pointer.jobs.get(key).and_then(JobEntry::newest);
-        let (outcome, path, why) = match outcome {
-            Outcome::Recorded(path) => (SettledOutcome::Recorded, Some(path.clone()), None),
-            Outcome::Fallback(path, why) => (
-                SettledOutcome::Fallback,
-                Some(path.clone()),
-                Some(why.clone()),
-            ),
-            Outcome::Ended(JobStatus::Failed) => (SettledOutcome::Failed, None, None),
-            Outcome::Ended(_) => (SettledOutcome::Finished, None, None),
-            Outcome::Nothing(why) => (SettledOutcome::Nothing, None, Some(why.clone())),
-        };
-        let path = path.or_else(|| newest.map(|point| point.path.clone()));
-        let reason: Option<TriggerReason> = newest
-            .filter(|_| outcome == SettledOutcome::Recorded)
-            .map(|point| point.reason);
-        Settled {
-            job: key.to_owned(),
-            outcome,
-            path,
-            why,
-            reason,
-        }
-    }
-
-    /// Changes the pointer and writes it. When somebody else has written in between, theirs is what is changed. On
-    /// failure the one in memory stays as it was.
-    async fn write(&mut self, change: impl Fn(&mut Pointer)) -> Result<(), PointerError> {
-        self.write_with(change, &Lock::clone).await
-    }
-
-    /// [`write`](Self::write), with a change of the lock in the same write.
-    async fn write_with(
-        &mut self,
-        change: impl Fn(&mut Pointer),
-        lock: &dyn Fn(&Lock) -> Lock,
-    ) -> Result<(), PointerError> {
-        for _ in 0..CONFLICTS {
-            let mut pointer = self.pointer.clone();
-            change(&mut pointer);
-            pointer.seal();
-            match self.store.save_with(&pointer, lock).await {
-                Ok(()) => {
-                    self.pointer = pointer;
-                    return Ok(());
-                }
-                Err(PointerError::Conflict { .. }) => self.take_over_theirs().await?,
-                Err(PointerError::Away { name, why }) => {
-                    self.write_aside(&pointer, name, why).await?;
-                    self.pointer = pointer;
-                    return Ok(());
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Err(PointerError::Conflict {
-            name: self.store.name(),
-        })
-    }
-
-    /// Reads the pointer again: of two the one with the higher generation is newer.
-    async fn take_over_theirs(&mut self) -> Result<(), PointerError> {
-        if let Some(theirs) = self.store.load().await?
-            && theirs.generation > self.pointer.generation
-        {
-            self.pointer = theirs;
-        }
-        Ok(())
-    }
-
-    /// Changes one entry and writes the pointer; logs when that does not work, for the next turn tries again.
-    async fn update(&mut self, key: &str, change: impl Fn(&mut JobEntry)) -> bool {
-        let written = self.write(|pointer| change(pointer.entry(key))).await;
-        self.is_written(written)
-    }
-
-    fn is_written(&self, written: Result<(), PointerError>) -> bool {
-        match written {
-            Ok(()) => true,
-            Err(error) => {
-                let error = crate::telemetry::one_line(&error, 400);
-                error!(
-                    cluster_id = self.settings.cluster_id,
-                    error, "Pointer could not be written"
-                );
-                self.tell(Event::warning("PointerUnwritable", &error));
-                false
-            }
-        }
-    }
-
-    fn report(&self) {
-        let cluster = self.cluster.as_ref();
-        let status = Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            cluster_id: self.settings.cluster_id.clone(),
-            pointer: self.store.name(),
-            flink_pid: self.pid,
-            flink_version: cluster.map(|cluster| cluster.version.to_string()),
-            rest_url: cluster.map(|cluster| cluster.url.to_string()),
-            reachable: cluster.is_some_and(|cluster| cluster.reachable),
-            shutting_down: self.shutdown.is_some(),
-            jobs: self.job_reports(),
-        };
-        self.status.send_if_modified(|old| {
-            let changed = *old != status;
-            *old = status;
-            changed
-        });
-    }
-
-    fn job_reports(&self) -> BTreeMap<String, JobReport> {
-        let keys = self.pointer.jobs.keys().chain(self.jobs.keys());
-        let keys = keys.chain(self.session.keys());
-        keys.map(|key| (key.clone(), self.job_report(key)))
-            .collect()
-    }
-
-    fn job_report(&self, key: &str) -> JobReport {
-        let entry = self.pointer.jobs.get(key);
-        let run = entry.and_then(|entry| entry.run.as_ref());
-        let job = self.jobs.get(key);
-        let view = job.and_then(|job| job.view.as_ref());
-        let mut problems: Vec<String> = entry
-            .and_then(|entry| entry.frozen.clone())
-            .into_iter()
-            .collect();
-        problems.extend(job.into_iter().flat_map(|job| job.watch.problems()));
-        problems.extend(self.session.problem(key));
-        JobReport {
-            job_id: view
-                .map(|view| view.id)
-                .or_else(|| run.and_then(|run| run.job_id)),
-            name: view.map(|view| view.name.clone()),
-            status: view.map(|view| view.status).or_else(|| {
-                entry
-                    .and_then(|entry| entry.ended.as_ref())
-                    .map(|ended| ended.status)
-            }),
-            tasks: view.map(|view| (view.tasks.running, view.tasks.total)),
-            restored_from: run.and_then(|run| Some(run.parent.as_ref()?.path.clone())),
-            restore_point: entry.and_then(|entry| Some(entry.newest()?.path.clone())),
-            completed_checkpoint: job.and_then(|job| job.watch.completed()),
-            checkpoint_interval_ms: job.and_then(|job| job.watch.interval_ms()),
-            savepoint_in_progress: entry.is_some_and(|entry| entry.intent.is_some()),
-            problems,
-        }
-    }
-}
-
-/// The pointer of `cluster_id` in `store`, a new one when there is none.
-///
-/// # Errors
-/// When it cannot be read, or belongs to another cluster id.
-pub async fn load(store: &mut Store, cluster_id: &str) -> Result<Pointer, PointerError> {
-    let pointer = store.load().await?;
-    let pointer = pointer.unwrap_or_else(|| Pointer::new(cluster_id));
-    if pointer.cluster_id != cluster_id {
-        return Err(PointerError::OtherCluster {
-            name: store.name(),
-            found: pointer.cluster_id,
-            wanted: cluster_id.to_owned(),
-        });
-    }
-    Ok(pointer)
-}
-
-fn all_finished(settled: &[Settled]) -> bool {
-    let finished = |job: &Settled| job.outcome == SettledOutcome::Finished;
-    !settled.is_empty() && settled.iter().all(finished)
 }
 
 /// Random bytes for an id.

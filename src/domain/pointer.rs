@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::job::{JobId, JobStatus};
+use super::path::{last_segment, without_scheme};
 use super::savepoint::{SavepointFormat, SavepointKind, TriggerId};
 
 /// The key of the only job of a cluster in Application mode.
@@ -178,29 +179,18 @@ impl JobEntry {
     /// A run that starts from `parent` continues this lineage: it was recorded here, or the last run made it.
     #[must_use]
     pub fn continued_by(&self, parent: &Parent) -> bool {
-        let name = |path: &str| {
-            path.trim_end_matches('/')
-                .rsplit('/')
-                .next()
-                .map(str::to_owned)
-        };
         let recorded = self
             .history
             .iter()
-            .any(|point| name(&point.path) == name(&parent.path));
+            .any(|point| last_segment(&point.path) == last_segment(&parent.path));
         let made = self
             .run
             .iter()
             .flat_map(|run| [&run.checkpoint_dir, &run.savepoint_dir]);
-        // Flink writes `file:/x` where the configuration says `file:///x`.
-        let plain = |path: &str| {
-            let path = path.split_once(':').map_or(path, |(_, path)| path);
-            path.trim_start_matches('/').to_owned()
-        };
         recorded
             || made
                 .flatten()
-                .any(|dir| plain(&parent.path).starts_with(&plain(dir)))
+                .any(|dir| without_scheme(&parent.path).starts_with(without_scheme(dir)))
     }
 
     /// Opens a new lineage: whatever was recorded before counts no longer.

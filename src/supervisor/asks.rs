@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::cluster::Cluster;
-use super::start::storage_for;
+use super::planner::storage_for;
 use super::{Job, Shutdown, Supervisor, log_start};
 use crate::control::{Prepare, Reply, SavepointCall};
 use crate::domain::budget::after;
@@ -134,19 +134,31 @@ impl Supervisor {
         let Some(Shutdown { since, deadline }) = self.shutdown else {
             return;
         };
-        let ask = Ask {
+        let ask = self.stop_ask(key, TriggerReason::Shutdown, since, deadline, true);
+        if let Some(job) = self.jobs.get_mut(key) {
+            job.ask = Some(ask);
+            job.settled = None;
+        }
+    }
+
+    /// A stop-with-savepoint of the job under `key`.
+    pub(super) fn stop_ask(
+        &self,
+        key: &str,
+        reason: TriggerReason,
+        since: Timestamp,
+        deadline: Timestamp,
+        must_end: bool,
+    ) -> Ask {
+        Ask {
             kind: SavepointKind::Stop { drain: false },
-            reason: TriggerReason::Shutdown,
+            reason,
             format: self.stop_format(),
             other_format: self.other_format(),
             directory: self.savepoint_dir(key),
             since,
             deadline,
-            must_end: true,
-        };
-        if let Some(job) = self.jobs.get_mut(key) {
-            job.ask = Some(ask);
-            job.settled = None;
+            must_end,
         }
     }
 
@@ -174,7 +186,7 @@ impl Supervisor {
     }
 
     /// What else can be tried, unless the user has decided.
-    pub(super) fn other_format(&self) -> Option<SavepointFormat> {
+    fn other_format(&self) -> Option<SavepointFormat> {
         let open = self.settings.savepoint_format.is_none();
         self.stop_format()
             .filter(|format| open && *format == SavepointFormat::Native)

@@ -7,18 +7,14 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::cluster::high_availability;
-use super::pod::Pod;
 use super::start::SESSION_START;
 use super::{RETRY, Shutdown, Supervisor};
 use crate::control::{Prepare, Reply};
 use crate::domain::budget::after;
 use crate::domain::lock::{
-    Lock, LockPolicy, LockStep, LockView, PodRef, PodState, acquire, hand_over, heir, leave,
-    successor, told_to_go,
+    Lock, LockPolicy, LockStep, LockView, PodRef, PodState, acquire, hand_over, leave, told_to_go,
 };
 use crate::domain::pointer::{PointKind, RestorePoint, TriggerReason};
-use crate::domain::savepoint::SavepointKind;
-use crate::domain::supervise::{Ask, Process};
 use crate::kubernetes::events::Event;
 use crate::kubernetes::pods::{delete_pod, native_task_managers};
 use crate::pointer_file::PointerError;
@@ -41,7 +37,7 @@ pub(super) struct Starting {
 }
 
 /// How far a start is.
-enum Turn {
+pub(super) enum Turn {
     /// The pod holds the lock.
     Ours,
     /// Not before this time, unless something happens.
@@ -205,7 +201,10 @@ impl Supervisor {
     }
 
     /// Calls `judge` with what is known of the lock; `None` outside Kubernetes.
-    fn with_lock<T>(&self, judge: impl FnOnce(&LockPolicy, &LockView<'_>) -> T) -> Option<T> {
+    pub(super) fn with_lock<T>(
+        &self,
+        judge: impl FnOnce(&LockPolicy, &LockView<'_>) -> T,
+    ) -> Option<T> {
         let pod = self.pod.as_ref()?;
         let flink = self.starting.as_ref().map(|starting| &starting.flink);
         let cluster = self.cluster.as_ref();
@@ -228,35 +227,6 @@ impl Supervisor {
             pods: &pod.states(),
         };
         Some(judge(&policy, &view))
-    }
-
-    /// The JobManager of this pod has ended, and pods wait: a new template has its turn, and one that has handed the job
-    /// over to this pod takes it back, since this one has failed.
-    fn gives_up_after_failure(&mut self) -> Result<Option<Lock>, Turn> {
-        let lock = self.store.as_map().map(|map| map.document().lock.clone());
-        let Some(lock) = lock.filter(|lock| !lock.waiters.is_empty()) else {
-            return Ok(None);
-        };
-        let unseen = self.follow_waiters();
-        if unseen {
-            return Err(Turn::Later(after(Timestamp::now(), RETRY.first)));
-        }
-        let to = self.with_lock(|policy, view| heir(policy, view).map(|it| it.pod.name.clone()));
-        let me = self
-            .pod
-            .as_ref()
-            .and_then(|pod| Some(pod.me.as_ref()?.pod.clone()));
-        let (Some(to), Some(me)) = (to.flatten(), me) else {
-            return Ok(None);
-        };
-        warn!(
-            to,
-            "JobManager has ended: the job is given to a pod that waits"
-        );
-        if let Some(pod) = &mut self.pod {
-            pod.handed_over = true;
-        }
-        Ok(Some(hand_over(&lock, &me, Timestamp::now())))
     }
 
     fn wait_for_pods(&mut self, watch: &[PodRef], why: String) {
@@ -285,7 +255,7 @@ impl Supervisor {
     }
 
     /// What a JobManager with this configuration listens on: all pods of a cluster id have the same.
-    fn ports(&self) -> [u16; 2] {
+    pub(super) fn ports(&self) -> [u16; 2] {
         let flink = self.starting.as_ref().map(|starting| &starting.flink);
         let port = |key: &str, default: u16| {
             flink
@@ -339,7 +309,7 @@ impl Supervisor {
 
     async fn change_lock(&mut self, change: fn(&Lock, &str) -> Lock) {
         let Some(uid) = self.pod_uid() else { return };
-        for _ in 0..super::CONFLICTS {
+        for _ in 0..super::write::CONFLICTS {
             let Some(map) = self.store.map() else { return };
             let lock = &map.document().lock;
             let next = change(lock, &uid);
@@ -415,97 +385,6 @@ impl Supervisor {
         Some(me.pod.uid.clone())
     }
 
-    /// A pod of a new template waits for this one's job: it is stopped with a savepoint and given over. Behind a readiness
-    /// probe nothing else would ever end this pod, since the new one is not ready before its JobManager runs.
-    pub(super) async fn give_way(&mut self) {
-        if self.process == Process::Gone || self.shutdown.is_some() {
-            return;
-        }
-        self.follow_waiters();
-        if !self.others_wait() {
-            return;
-        }
-        // What the owner wanted when this pod was made is not what it wants now.
-        if let Some(pod) = &mut self.pod {
-            pod.refresh_owner().await;
-        }
-        let to = self.with_lock(|policy, view| {
-            successor(policy, view).map(|waiter| waiter.pod.name.clone())
-        });
-        let Some(to) = to.flatten() else { return };
-        if self.is_session() {
-            return self.give_session_way(&to);
-        }
-        self.hand_over_to(&to);
-    }
-
-    /// Whether a pod of another template waits.
-    fn others_wait(&self) -> bool {
-        let me = self.pod.as_ref().and_then(|pod| pod.me.as_ref());
-        let lock = self.store.as_map().map(|map| &map.document().lock);
-        let (Some(me), Some(lock)) = (me, lock) else {
-            return false;
-        };
-        let mut waiters = lock.waiters.iter();
-        waiters.any(|it| !it.handed_over && it.pod.template != me.pod.template)
-    }
-
-    /// A job is given up only for a pod that is seen to be there. Whether one of them has not been seen yet.
-    fn follow_waiters(&mut self) -> bool {
-        let ports = self.ports();
-        let (Some(pod), Some(map)) = (&mut self.pod, self.store.as_map()) else {
-            return false;
-        };
-        let waiters: Vec<PodRef> = map
-            .document()
-            .lock
-            .waiters
-            .iter()
-            .map(|waiter| waiter.pod.clone())
-            .collect();
-        pod.follow(&waiters, ports);
-        let unseen = PodState::Unknown { silent_since: None };
-        pod.states().values().any(|state| *state == unseen)
-    }
-
-    fn hand_over_to(&mut self, to: &str) {
-        let now = Timestamp::now();
-        let keys: Vec<String> = self.jobs.keys().cloned().collect();
-        let mut begun = false;
-        for key in keys {
-            let (format, other_format) = (self.stop_format(), self.other_format());
-            let directory = self.savepoint_dir(&key);
-            let Some(job) = self.jobs.get_mut(&key) else {
-                continue;
-            };
-            if job.ask.is_some() || job.no_hand_over_before.is_some_and(|again| now < again) {
-                continue;
-            }
-            info!(job = key, to, "Handing over to a pod of another template");
-            job.ask = Some(Ask {
-                kind: SavepointKind::Stop { drain: false },
-                reason: TriggerReason::HandOver,
-                format,
-                other_format,
-                directory,
-                since: now,
-                deadline: after(now, self.settings.savepoint_timeout),
-                must_end: false,
-            });
-            job.evidence = crate::domain::supervise::Evidence::default();
-            job.logged = None;
-            begun = true;
-            // Should it fail, the job runs on, and it is not tried again at once.
-            job.no_hand_over_before = Some(after(now, HAND_OVER_AGAIN));
-        }
-        if let Some(pod) = self.pod.as_ref().filter(|_| begun) {
-            let text = format!(
-                "Pod {to} of another template waits: the job is stopped with a savepoint and handed over"
-            );
-            pod.tell(Event::normal("HandOver", &text));
-        }
-    }
-
     /// How the start came out, for `kubectl describe`.
     fn tell_start(&self, reply: &Reply) {
         let Some(pod) = &self.pod else { return };
@@ -533,17 +412,5 @@ impl Supervisor {
             _ => return,
         };
         pod.tell(event);
-    }
-}
-
-/// How long after a hand-over that failed the next one is tried.
-const HAND_OVER_AGAIN: Duration = Duration::from_secs(30);
-
-impl Pod {
-    /// The template of the owner's newest revision, where that is known.
-    pub(super) fn wanted_template(&self) -> Option<&str> {
-        let changed = self.owner.as_ref()?.template_changed?;
-        let own = self.me.as_ref()?.pod.template.as_str();
-        (!changed).then_some(own)
     }
 }

@@ -21,8 +21,7 @@ use super::Supervisor;
 use crate::domain::budget::{Backoff, after};
 use crate::domain::job::JobId;
 use crate::domain::pointer::{JobEntry, RunId, TriggerReason};
-use crate::domain::savepoint::SavepointKind;
-use crate::domain::supervise::{Ask, Process};
+use crate::domain::supervise::Process;
 use crate::kubernetes::events::Event;
 use crate::session_jobs::SessionJob;
 use ledger::Ledger;
@@ -199,24 +198,15 @@ impl Supervisor {
             self.tell(Event::normal("HandOver", &text));
         }
         let since = Timestamp::now();
-        let (format, other_format) = (self.stop_format(), self.other_format());
+        let deadline = after(since, self.settings.shutdown_timeout);
         let keys: Vec<String> = self.jobs.keys().cloned().collect();
         for key in keys {
-            let directory = self.savepoint_dir(&key);
-            let Some(job) = self.jobs.get_mut(&key).filter(|job| job.ask.is_none()) else {
-                continue;
-            };
-            job.settled = None;
-            job.ask = Some(Ask {
-                kind: SavepointKind::Stop { drain: false },
-                reason: TriggerReason::HandOver,
-                format,
-                other_format,
-                directory,
-                since,
-                deadline: after(since, self.settings.shutdown_timeout),
-                must_end: true,
-            });
+            let ask = self.stop_ask(&key, TriggerReason::HandOver, since, deadline, true);
+            let job = self.jobs.get_mut(&key);
+            if let Some(job) = job.filter(|job| job.ask.is_none()) {
+                job.settled = None;
+                job.ask = Some(ask);
+            }
         }
     }
 

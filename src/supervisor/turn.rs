@@ -6,27 +6,24 @@ use jiff::Timestamp;
 use tracing::{debug, error, info, warn};
 
 use super::Supervisor;
-use crate::control::Reply;
 use crate::domain::budget::after;
 use crate::domain::pointer::{Intent, JobEntry, RestorePoint, TriggerReason};
 use crate::domain::savepoint::{
     FailureCause, OperationStatus, SavepointKind, SavepointRequest, TriggerId,
 };
 use crate::domain::supervise::{
-    Action, Ask, Evidence, NewPoint, Observation, Outcome, Process, Sighting, Verdict, decide,
+    Action, Ask, Evidence, NewPoint, Observation, Outcome, Sighting, decide,
 };
 use crate::flink::rest::RestError;
-use crate::flink::wire::{CheckpointPhase, CheckpointStats};
 use crate::kill_point;
 use crate::kubernetes::events::Event;
-use crate::restore_points::{late_savepoint, newest_checkpoint, verify};
 use crate::telemetry::one_line;
 
 /// More turns in a row than any story needs.
 const TURNS: usize = 64;
 
 /// What an action leads to.
-enum Next {
+pub(super) enum Next {
     /// Another turn at once.
     Turn,
     /// Nothing before this time.
@@ -97,58 +94,6 @@ impl Supervisor {
                 fresh: TriggerId::from_bytes(super::random()),
             },
         )
-    }
-
-    /// What Flink says of the open intent.
-    async fn operation(&mut self, key: &str) -> Option<Sighting<OperationStatus>> {
-        if let Some(job) = self.jobs.get_mut(key) {
-            job.unwritable = false;
-        }
-        let intent = self.pointer.jobs.get(key)?.intent.clone()?;
-        if let Some(cause) = self.jobs.get(key).and_then(|job| job.refused.clone()) {
-            return Some(Sighting::Seen(OperationStatus::Failed(cause)));
-        }
-        if self.process == Process::Gone {
-            return Some(Sighting::Unreachable);
-        }
-        let seen = self.ask_operation(&intent).await;
-        if matches!(seen, Sighting::Seen(OperationStatus::Completed { .. })) {
-            kill_point("after-completion");
-        }
-        if matches!(
-            seen,
-            Sighting::Seen(OperationStatus::Unknown) | Sighting::Unreachable
-        ) {
-            // Only the job itself can tell now what that means.
-            self.refresh().await;
-        }
-        Some(seen)
-    }
-
-    async fn ask_operation(&self, intent: &Intent) -> Sighting<OperationStatus> {
-        let Some(cluster) = &self.cluster else {
-            return Sighting::Unreachable;
-        };
-        if !cluster.version.at_least(1, 15) && intent.flink_trigger.is_none() {
-            let fresh = Timestamp::now() < after(intent.stored, Duration::from_secs(4));
-            return match cluster.rest.checkpoints(intent.job_id).await {
-                Ok(stats) => match by_statistics(&stats, intent) {
-                    // The statistics are up to 3 s old (`web.refresh-interval`): a request may not show in them yet.
-                    OperationStatus::Unknown if fresh => Sighting::Unreachable,
-                    status => Sighting::Seen(status),
-                },
-                Err(RestError::NotFound { .. }) => Sighting::Seen(OperationStatus::Unknown),
-                Err(_) => Sighting::Unreachable,
-            };
-        }
-        let trigger = intent.flink_trigger.unwrap_or(intent.trigger);
-        match cluster.rest.operation(intent.job_id, trigger).await {
-            Ok(status) => Sighting::Seen(status),
-            Err(error) => {
-                debug!(error = one_line(&error, 300), "Savepoint status unknown");
-                Sighting::Unreachable
-            }
-        }
     }
 
     async fn act(&mut self, key: &str, action: Action) -> Next {
@@ -250,32 +195,6 @@ impl Supervisor {
                 Next::At(after(Timestamp::now(), self.policy.retry.first))
             }
         }
-    }
-
-    async fn read_back(&mut self, key: &str, path: &str) -> Next {
-        let verdict = verify(&self.storage, path).await;
-        match &verdict {
-            Verdict::Good(verified) => debug!(
-                savepoint_path = path,
-                checkpoint_id = verified.checkpoint_id,
-                bytes = verified.size,
-                "Savepoint read back"
-            ),
-            Verdict::Unsupported(why) if self.settings.allow_unverified => {
-                warn!(
-                    savepoint_path = path,
-                    why, "Savepoint cannot be read back, recorded unverified"
-                );
-            }
-            other => {
-                error!(savepoint_path = path, verdict = ?other, "Savepoint could not be read back")
-            }
-        }
-        if let Some(job) = self.jobs.get_mut(key) {
-            let again = after(Timestamp::now(), self.policy.retry.first * 5);
-            job.evidence.verdict = Some((path.to_owned(), verdict, again));
-        }
-        Next::Turn
     }
 
     async fn record(&mut self, key: &str, new: NewPoint) -> Next {
@@ -386,57 +305,6 @@ impl Supervisor {
         Next::At(Timestamp::now())
     }
 
-    async fn search_intent(&mut self, key: &str) -> Next {
-        let entry = self.pointer.jobs.get(key);
-        let directory = entry.and_then(|entry| entry.intent.as_ref()?.directory.clone());
-        let known: Vec<String> = entry
-            .into_iter()
-            .flat_map(|entry| &entry.history)
-            .map(|point| point.path.clone())
-            .collect();
-        let known: Vec<&str> = known.iter().map(String::as_str).collect();
-        let found = match directory {
-            Some(directory) => late_savepoint(&self.storage, &directory, &known).await,
-            None => Sighting::Absent,
-        };
-        self.found(key, found, |evidence, found| evidence.late = Some(found))
-    }
-
-    async fn search_fallback(&mut self, key: &str) -> Next {
-        let run = self
-            .pointer
-            .jobs
-            .get(key)
-            .and_then(|entry| entry.run.clone());
-        let found = match run {
-            Some(run) => newest_checkpoint(&self.storage, &run).await,
-            None => Sighting::Absent,
-        };
-        self.found(key, found, |evidence, found| {
-            evidence.fallback = Some(found)
-        })
-    }
-
-    fn found<T>(
-        &mut self,
-        key: &str,
-        found: Sighting<T>,
-        note: impl FnOnce(&mut Evidence, Sighting<T>),
-    ) -> Next {
-        let away = matches!(found, Sighting::Unreachable);
-        let again = self.jobs.get_mut(key).is_some_and(|job| {
-            let again = std::mem::replace(&mut job.searched_in_vain, away);
-            note(&mut job.evidence, found);
-            again
-        });
-        // The first answer is looked at at once, so that a passed deadline is; then there is a pause between attempts.
-        if away && again {
-            Next::At(after(Timestamp::now(), self.policy.retry.first))
-        } else {
-            Next::Turn
-        }
-    }
-
     /// The pointer could not be written: this turn is taken back, and the next one comes a little later.
     fn unwritable(&mut self, key: &str) -> Next {
         let Some(job) = self.jobs.get_mut(key) else {
@@ -458,59 +326,6 @@ impl Supervisor {
         }
         Next::At(after(Timestamp::now(), Duration::from_millis(500)))
     }
-
-    fn settle_job(&mut self, key: &str, outcome: Outcome) -> Next {
-        let idle = Next::At(after(Timestamp::now(), self.policy.idle));
-        let process = self.process;
-        let mut untold = None;
-        let Some(job) = self.jobs.get_mut(key) else {
-            return idle;
-        };
-        let manual = job.ask.as_ref().is_some_and(|ask| !ask.must_end);
-        let worth_it = job.ask.is_some() || process == Process::Running;
-        if worth_it && job.logged.as_ref() != Some(&outcome) {
-            log_outcome(key, &outcome, manual);
-            job.logged = Some(outcome.clone());
-            untold = Some(outcome.clone());
-        }
-        for back in job.waiters.drain(..) {
-            let _ = back.send(answer(&outcome));
-        }
-        if manual {
-            job.ask = None;
-            job.evidence = Evidence::default();
-        } else {
-            // A job that runs on without having been asked for anything is not done with.
-            let done = job.ask.is_some()
-                || process == Process::Gone
-                || !matches!(outcome, Outcome::Nothing(_));
-            job.settled = done.then_some(outcome);
-        }
-        if let Some(outcome) = untold {
-            self.tell_outcome(key, &outcome);
-        }
-        if manual { Next::Turn } else { idle }
-    }
-}
-
-/// How the savepoint of `intent` stands when Flink chose its trigger id (before 1.15) and the answer was lost: it is the
-/// one in the directory that is named after the intent. One in progress does not show its directory and is taken for it.
-fn by_statistics(stats: &CheckpointStats, intent: &Intent) -> OperationStatus {
-    let own = format!("/{}/", intent.trigger);
-    let mut savepoints = stats.history.iter().filter(|entry| entry.is_savepoint);
-    let path = savepoints.clone().find_map(|entry| {
-        let path = entry.external_path.as_ref()?;
-        (entry.status == CheckpointPhase::Completed && path.contains(&own)).then_some(path)
-    });
-    match path {
-        Some(path) => OperationStatus::Completed {
-            location: path.clone(),
-        },
-        None if savepoints.any(|entry| entry.status == CheckpointPhase::InProgress) => {
-            OperationStatus::InProgress
-        }
-        None => OperationStatus::Unknown,
-    }
 }
 
 /// What Flink will answer to the same request again, whoever sends it.
@@ -518,38 +333,5 @@ fn refusal(error: &RestError) -> Option<FailureCause> {
     match error {
         RestError::BadRequest { cause, .. } => Some(cause.clone()),
         _ => None,
-    }
-}
-
-fn answer(outcome: &Outcome) -> Reply {
-    match outcome {
-        Outcome::Recorded(path) => Reply::Savepoint { path: path.clone() },
-        Outcome::Fallback(path, why) => Reply::failed(format!(
-            "no savepoint: {why}; the restore point is the retained checkpoint {path}"
-        )),
-        Outcome::Ended(status) => Reply::failed(format!("no savepoint: the job is {status}")),
-        Outcome::Nothing(why) => {
-            Reply::failed(format!("no savepoint: {why}; the pointer is as it was"))
-        }
-    }
-}
-
-fn log_outcome(key: &str, outcome: &Outcome, manual: bool) {
-    match outcome {
-        Outcome::Recorded(path) => info!(job = key, savepoint_path = path, "Savepoint done"),
-        Outcome::Fallback(path, why) => {
-            warn!(
-                job = key,
-                savepoint_path = path,
-                why,
-                "No savepoint in time: the restore point is a retained checkpoint"
-            );
-        }
-        Outcome::Ended(status) => info!(job = key, %status, "Job is over"),
-        Outcome::Nothing(why) if manual => warn!(job = key, why, "No savepoint"),
-        Outcome::Nothing(why) => error!(
-            job = key,
-            why, "Nothing was recorded: the pointer is as it was before"
-        ),
     }
 }

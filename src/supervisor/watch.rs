@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use tracing::{error, info, warn};
 
-use super::start::Completed;
+use super::planner::Completed;
 use super::{Supervisor, random};
 use crate::domain::job::{JobId, JobStatus, JobView};
 use crate::domain::pointer::{Parent, Run, RunId};

@@ -28,7 +28,9 @@ async fn pointer(world: &World, args: &[&str]) -> Output {
 
 fn said(output: &Output) -> String {
     let (out, err) = (&output.stdout, &output.stderr);
-    [out, err].map(|text| String::from_utf8_lossy(text)).concat()
+    [out, err]
+        .map(|text| String::from_utf8_lossy(text))
+        .concat()
 }
 
 fn savepoint(dir: &Path) -> String {
@@ -92,7 +94,11 @@ fn the_lock_stays_as_it_is_and_shows_whose_job_manager_runs() {
         let dir = tempfile::tempdir().unwrap();
         let path = savepoint(dir.path());
         let set = pointer(&world, &["set", &path]).await;
-        assert!(said(&set).contains("Lock     held by pod orders-0"), "{}", said(&set));
+        assert!(
+            said(&set).contains("Lock     held by pod orders-0"),
+            "{}",
+            said(&set)
+        );
         let read = world.load().await;
         assert_eq!(read.lock, before.lock);
         let Sight::Good(pointer) = read.pointer else {

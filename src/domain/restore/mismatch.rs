@@ -1,6 +1,7 @@
 //! Whether a start resumed from what was chosen.
 
 use crate::domain::job::JobId;
+use crate::domain::path::{last_segment, without_scheme};
 use crate::domain::pointer::Run;
 
 /// What Flink reports to have restored (`latest.restored`).
@@ -49,19 +50,4 @@ pub fn restore_mismatch(run: &Run, job: JobId, restored: Option<&Restored>) -> O
 fn own(run: &Run, path: &str) -> bool {
     let dir = run.checkpoint_dir.as_deref().map(without_scheme);
     dir.is_some_and(|dir| !dir.is_empty() && without_scheme(path).starts_with(dir))
-}
-
-/// What follows scheme and slashes, without a slash at the end.
-fn without_scheme(path: &str) -> &str {
-    let path = path.split_once(':').map_or(path, |(_, rest)| rest);
-    path.trim_matches('/')
-}
-
-/// The directory's own name: the same location is written in several ways (`file:/x`, `file:///x`, `s3a:`, `s3:`).
-fn last_segment(path: &str) -> &str {
-    path.trim_end_matches('/')
-        .trim_end_matches("/_metadata")
-        .rsplit('/')
-        .next()
-        .unwrap_or(path)
 }

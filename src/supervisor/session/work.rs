@@ -18,7 +18,7 @@ use crate::flink::version::FlinkVersion;
 use crate::kill_point;
 use crate::session_jobs::JarSource;
 use crate::storage::{Location, Storage};
-use crate::supervisor::start::{Planner, storage_for};
+use crate::supervisor::planner::{Planner, storage_for};
 use crate::telemetry::one_line;
 
 /// How much of a jar is in memory at once.

@@ -1,0 +1,161 @@
+//! The end of Flink: when every job has come to its own end, the launcher is told to end Flink, and what comes then.
+
+use jiff::Timestamp;
+use tracing::warn;
+
+use super::Supervisor;
+use crate::control::{Reply, Settled, SettledOutcome, Then};
+use crate::domain::job::JobStatus;
+use crate::domain::pointer::{JobEntry, TriggerReason};
+use crate::domain::supervise::{Outcome, Process};
+
+impl Supervisor {
+    /// Tells the launcher when every job has come to its end.
+    pub(super) async fn settle(&mut self) -> Option<Timestamp> {
+        let not_ours = self.is_standby() || self.gave_up_lock();
+        if self.needs_nothing_more() || (self.process == Process::Gone && not_ours) {
+            self.let_flink_end().await;
+            return None;
+        }
+        let all: Option<Vec<Settled>> = self
+            .jobs
+            .iter()
+            .map(|(key, job)| Some(self.settled(key, job.settled.as_ref()?)))
+            .collect();
+        let settled = all?;
+        if self.process == Process::Gone {
+            self.answer_pre_stops(&settled);
+            if self.exited.is_some() {
+                self.jobs.clear();
+                self.flink_is_over().await;
+            }
+            if let Some(back) = self.exited.take() {
+                let _ = back.send(Reply::Settled { settled });
+            }
+            return None;
+        }
+        let application = self
+            .cluster
+            .as_ref()
+            .is_some_and(|cluster| cluster.application);
+        let over = self.shutdown.is_some()
+            || self.gives_session_way()
+            || (application
+                && settled
+                    .iter()
+                    .any(|job| job.outcome != SettledOutcome::Nothing));
+        if !over || self.order.is_none() {
+            return None;
+        }
+        if let Some(again) = self.wait_for_standbys().await {
+            return Some(again);
+        }
+        if let Some(back) = self.order.take() {
+            self.clean_up(&settled).await;
+            let then = self.after_end(&settled);
+            self.answer_pre_stops(&settled);
+            let _ = back.send(Reply::Terminate { settled, then });
+            self.let_all_go().await;
+            self.copy_aside().await;
+        }
+        None
+    }
+
+    /// Nothing has to be recorded before Flink ends, and nothing after.
+    async fn let_flink_end(&mut self) {
+        if self.process == Process::Running {
+            if let Some(back) = self.order.take() {
+                let again = self.shutdown.is_none() && self.is_outdated_standby();
+                let then = if again { Then::Again } else { Then::EndAsFlink };
+                let settled = Vec::new();
+                let _ = back.send(Reply::Terminate { settled, then });
+                self.answer_pre_stops(&[]);
+            }
+        } else if let Some(back) = self.exited.take() {
+            self.jobs.clear();
+            self.flink_is_over().await;
+            let settled = Vec::new();
+            let _ = back.send(Reply::Settled { settled });
+        }
+    }
+
+    /// Flink can be ended without a savepoint: only its container is restarted, it is a standby, or another JobManager goes
+    /// on with the job.
+    fn needs_nothing_more(&self) -> bool {
+        self.container_restarts() || self.leadership.free || self.is_outdated_standby()
+    }
+
+    /// In a pod that stays, Flink is started anew: the job was handed over and may come back, or a finished one is waited
+    /// beside, since a container that ends is started again by the kubelet.
+    fn after_end(&self, settled: &[Settled]) -> Then {
+        let Some(pod) = &self.pod else {
+            return Then::End;
+        };
+        if self.shutdown.is_some() {
+            return Then::EndAsFlink;
+        }
+        let given = pod.handed_over || self.gives_session_way();
+        let stays = given || (pod.is_restarted() && all_finished(settled));
+        if stays { Then::Again } else { Then::End }
+    }
+
+    /// Flink has ended and everything about it is recorded.
+    async fn flink_is_over(&mut self) {
+        if self.pod.is_none() {
+            return;
+        }
+        self.release_lease().await;
+        if self.shutdown.is_some() || self.leadership.is_known() {
+            self.leave_lock().await;
+        }
+    }
+
+    /// A job that came to its end by itself leaves nothing behind for high availability: Flink cleans up when it is shut
+    /// down in an orderly way, which it would have done itself, had it not been told to stay.
+    async fn clean_up(&self, settled: &[Settled]) {
+        let Some(cluster) = self.cluster.as_ref().filter(|cluster| cluster.application) else {
+            return;
+        };
+        // In native mode that deletes the Deployment as well, as Flink does when an application is done.
+        if (cluster.high_availability || cluster.native)
+            && all_finished(settled)
+            && let Err(error) = cluster.rest.shut_down_cluster().await
+        {
+            warn!(
+                error = crate::telemetry::one_line(&error, 300),
+                "Flink's high-availability data may be left behind"
+            );
+        }
+    }
+
+    fn settled(&self, key: &str, outcome: &Outcome) -> Settled {
+        let newest = self.pointer.jobs.get(key).and_then(JobEntry::newest);
+        let (outcome, path, why) = match outcome {
+            Outcome::Recorded(path) => (SettledOutcome::Recorded, Some(path.clone()), None),
+            Outcome::Fallback(path, why) => (
+                SettledOutcome::Fallback,
+                Some(path.clone()),
+                Some(why.clone()),
+            ),
+            Outcome::Ended(JobStatus::Failed) => (SettledOutcome::Failed, None, None),
+            Outcome::Ended(_) => (SettledOutcome::Finished, None, None),
+            Outcome::Nothing(why) => (SettledOutcome::Nothing, None, Some(why.clone())),
+        };
+        let path = path.or_else(|| newest.map(|point| point.path.clone()));
+        let reason: Option<TriggerReason> = newest
+            .filter(|_| outcome == SettledOutcome::Recorded)
+            .map(|point| point.reason);
+        Settled {
+            job: key.to_owned(),
+            outcome,
+            path,
+            why,
+            reason,
+        }
+    }
+}
+
+fn all_finished(settled: &[Settled]) -> bool {
+    let finished = |job: &Settled| job.outcome == SettledOutcome::Finished;
+    !settled.is_empty() && settled.iter().all(finished)
+}
