@@ -1,5 +1,6 @@
 //! The commands.
 pub mod config;
+mod inject;
 pub(crate) mod inspect;
 mod install;
 mod pointer;
@@ -76,6 +77,11 @@ enum Command {
     /// Inject Flink pods as they are created: the admission webhook
     #[command(after_help = webhook::HELP)]
     Webhook(Box<webhook::WebhookArgs>),
+    /// Put Drey into manifests: the sidecar, the launcher, and what they need
+    #[command(after_help = inject::HELP)]
+    Inject(inject::InjectArgs),
+    /// Take out of manifests what was put in
+    Uninject(inject::UninjectArgs),
     /// Show the effective settings and where each comes from
     Config(ConfigArgs),
 }
@@ -150,6 +156,8 @@ fn dispatch(command: Command, env: Vec<(OsString, OsString)>) -> anyhow::Result<
         Command::Pointer(args) => pointer::run(&args, env),
         Command::Inspect(args) => inspect::run(&args, env),
         Command::Webhook(args) => webhook::run(*args),
+        Command::Inject(args) => inject::inject(&args),
+        Command::Uninject(args) => inject::uninject(&args),
         Command::Config(args) => {
             config::run(&args, env, &mut io::stdout())?;
             Ok(ExitCode::SUCCESS)

@@ -8,10 +8,13 @@ mod env;
 mod flink;
 mod hook;
 mod metrics;
+mod objects;
+pub mod offline;
 mod parts;
 mod patch;
 mod status;
 mod storage;
+mod text;
 mod warnings;
 
 #[cfg(test)]

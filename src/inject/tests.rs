@@ -185,102 +185,105 @@ fn variable<'a>(container: &'a Container, name: &str) -> Option<&'a str> {
     all.find(|variable| variable.name == name)?.value.as_deref()
 }
 
+/// Name, value, message.
+const BAD: &[(&str, &str, &str)] = &[
+    (
+        "inject",
+        "yes",
+        "annotation `drey.io/inject`: `yes` is neither true nor false; write \"true\" or \"false\", in quotes",
+    ),
+    (
+        "shutdown-timout",
+        "2m",
+        "annotation `drey.io/shutdown-timout` is not known; did you mean `drey.io/shutdown-timeout`?",
+    ),
+    (
+        "xyzzy",
+        "",
+        "annotation `drey.io/xyzzy` is not known; take it out; Drey's README lists what there is",
+    ),
+    (
+        "state-dir",
+        "/x",
+        "annotation `drey.io/state-dir` is not known; take it out; Drey's README lists what there is",
+    ),
+    (
+        "shutdown-timeout",
+        "soon",
+        "annotation `drey.io/shutdown-timeout`: `soon` is not a time; give one from 10s to 24h, such as `30s` or `1h30m`",
+    ),
+    (
+        "role",
+        "boss",
+        "annotation `drey.io/role`: `boss` is not known; use one of `jobmanager`, `taskmanager`",
+    ),
+    (
+        "role",
+        "taskmanager",
+        "annotation `drey.io/role`: container `jm` starts a JobManager by its command; take the annotation out, or name another `drey.io/container`",
+    ),
+    (
+        "container",
+        "tm",
+        "annotation `drey.io/container`: the pod has no container `tm`; use one of `jm`",
+    ),
+    (
+        "cluster-id",
+        "No Way",
+        "annotation `drey.io/cluster-id`: `No Way` is not a cluster id; use at most 45 lower-case letters, digits and hyphens, with no hyphen at either end",
+    ),
+    (
+        "image",
+        "evil/drey",
+        "annotation `drey.io/image`: image `evil/drey` is not allowed here; use one of `drey:latest, registry.example/drey, registry.example/try-*`, or have it added to the installation's list",
+    ),
+    (
+        "image",
+        "registry.example/drey/../evil:1",
+        "annotation `drey.io/image`: image `registry.example/drey/../evil:1` is not allowed here; use one of `drey:latest, registry.example/drey, registry.example/try-*`, or have it added to the installation's list",
+    ),
+    (
+        "run-as-user",
+        "root",
+        "annotation `drey.io/run-as-user`: `root` is not a user id; give the number that Flink runs as, such as `9999`, or `none`",
+    ),
+    (
+        "mounts",
+        "jars",
+        "annotation `drey.io/mounts`: `jars` does not name a volume and a directory; write `VOLUME=/DIRECTORY`, with commas between several",
+    ),
+    (
+        "mounts",
+        "jars=/jars",
+        "annotation `drey.io/mounts`: the pod has no volume `jars`; name one of the pod's volumes",
+    ),
+    (
+        "memory-limit",
+        "0",
+        "annotation `drey.io/memory-limit`: `0` is not a quantity above zero; give one such as `64Mi`",
+    ),
+    (
+        "cpu-request",
+        "1; rm -rf",
+        "annotation `drey.io/cpu-request`: `1; rm -rf` is not a quantity above zero; give one such as `100m`",
+    ),
+    (
+        "rest-url",
+        "ftp://x",
+        "annotation `drey.io/rest-url`: `ftp://x` is neither `http:` nor `https:`; give one such as `https://HOST:8081`",
+    ),
+    (
+        "s3-endpoint",
+        "http://minio",
+        "annotation `drey.io/s3-endpoint`: sends requests in the clear; make it `https:`, or set `storage-allow-http`",
+    ),
+];
+
 #[test]
 fn a_bad_annotation_is_refused_by_its_name_its_value_and_the_remedy() {
-    for (name, value, message) in [
-        (
-            "inject",
-            "yes",
-            "annotation `drey.io/inject`: `yes` is neither true nor false; write \"true\" or \"false\", in quotes",
-        ),
-        (
-            "shutdown-timout",
-            "2m",
-            "annotation `drey.io/shutdown-timout` is not known; did you mean `drey.io/shutdown-timeout`?",
-        ),
-        (
-            "xyzzy",
-            "",
-            "annotation `drey.io/xyzzy` is not known; take it out; Drey's README lists what there is",
-        ),
-        (
-            "state-dir",
-            "/x",
-            "annotation `drey.io/state-dir` is not known; take it out; Drey's README lists what there is",
-        ),
-        (
-            "shutdown-timeout",
-            "soon",
-            "annotation `drey.io/shutdown-timeout`: `soon` is not a time; give one from 10s to 24h, such as `30s` or `1h30m`",
-        ),
-        (
-            "role",
-            "boss",
-            "annotation `drey.io/role`: `boss` is not known; use one of `jobmanager`, `taskmanager`",
-        ),
-        (
-            "role",
-            "taskmanager",
-            "annotation `drey.io/role`: container `jm` starts a JobManager by its command; take the annotation out, or name another `drey.io/container`",
-        ),
-        (
-            "container",
-            "tm",
-            "annotation `drey.io/container`: the pod has no container `tm`; use one of `jm`",
-        ),
-        (
-            "cluster-id",
-            "No Way",
-            "annotation `drey.io/cluster-id`: `No Way` is not a cluster id; use at most 45 lower-case letters, digits and hyphens, with no hyphen at either end",
-        ),
-        (
-            "image",
-            "evil/drey",
-            "annotation `drey.io/image`: image `evil/drey` is not allowed here; use one of `drey:latest, registry.example/drey, registry.example/try-*`, or have it added to the installation's list",
-        ),
-        (
-            "image",
-            "registry.example/drey/../evil:1",
-            "annotation `drey.io/image`: image `registry.example/drey/../evil:1` is not allowed here; use one of `drey:latest, registry.example/drey, registry.example/try-*`, or have it added to the installation's list",
-        ),
-        (
-            "run-as-user",
-            "root",
-            "annotation `drey.io/run-as-user`: `root` is not a user id; give the number that Flink runs as, such as `9999`, or `none`",
-        ),
-        (
-            "mounts",
-            "jars",
-            "annotation `drey.io/mounts`: `jars` does not name a volume and a directory; write `VOLUME=/DIRECTORY`, with commas between several",
-        ),
-        (
-            "mounts",
-            "jars=/jars",
-            "annotation `drey.io/mounts`: the pod has no volume `jars`; name one of the pod's volumes",
-        ),
-        (
-            "memory-limit",
-            "0",
-            "annotation `drey.io/memory-limit`: `0` is not a quantity above zero; give one such as `64Mi`",
-        ),
-        (
-            "cpu-request",
-            "1; rm -rf",
-            "annotation `drey.io/cpu-request`: `1; rm -rf` is not a quantity above zero; give one such as `100m`",
-        ),
-        (
-            "rest-url",
-            "ftp://x",
-            "annotation `drey.io/rest-url`: `ftp://x` is neither `http:` nor `https:`; give one such as `https://HOST:8081`",
-        ),
-        (
-            "s3-endpoint",
-            "http://minio",
-            "annotation `drey.io/s3-endpoint`: sends requests in the clear; make it `https:`, or set `storage-allow-http`",
-        ),
-    ] {
+    for (name, value, message) in BAD {
         let pod = job_manager(&[(&format!("drey.io/{name}"), value)]);
-        assert_eq!(refused(&pod), message);
+        assert_eq!(refused(&pod), *message);
     }
 }
 
