@@ -1,7 +1,6 @@
 //! What a pod runs: which of its containers is Flink's, which process that is, and of which cluster.
 
 use std::ffi::OsString;
-use std::iter;
 use std::path::Path;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
@@ -294,7 +293,11 @@ fn supervisable(
         .values
         .as_ref()
         .map_or(Mode::Auto, |values| values.mode);
-    let command: Vec<OsString> = iter::once("docker-entrypoint.sh")
+    // Without a program of its own it goes through the image's entrypoint.
+    let entrypoint = words.first().is_none_or(|word| known_to_entrypoint(word));
+    let command: Vec<OsString> = entrypoint
+        .then_some("docker-entrypoint.sh")
+        .into_iter()
         .chain(words)
         .map(OsString::from)
         .collect();
@@ -303,6 +306,11 @@ fn supervisable(
         Err(CommandError::RestorePoint(argument)) => Ok(Some(argument)),
         Err(error) => Err(Refused::new(format!("container {name}: {error}"))),
     }
+}
+
+/// Whether it is what Flink's image starts by its name, and no program.
+fn known_to_entrypoint(word: &str) -> bool {
+    ["jobmanager", "standalone-job"].contains(&word)
 }
 
 /// `bash -c "…"` and the like.

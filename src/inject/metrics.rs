@@ -21,7 +21,8 @@ pub(super) struct Metrics {
 impl Metrics {
     /// What the pod asks for; nothing when it wants none, or somebody else has the port.
     pub(super) fn of(spec: &PodSpec, flink: &Container, wishes: &Wishes<'_>) -> Option<Self> {
-        let wanted = wishes.metrics.unwrap_or(true);
+        // On the node's own network one pod would keep the others from the port.
+        let wanted = wishes.metrics.unwrap_or(spec.host_network != Some(true));
         let given = wishes
             .values
             .as_ref()

@@ -115,7 +115,13 @@ fn changed(
     Ok(match change(&before)? {
         Err(why) => Done::Kept { why },
         Ok((after, what, warnings)) => {
-            let pod = graft(written, &before, &after);
+            let mut pod = graft(written, &before, &after);
+            if let Value::Object(pod) = &mut pod
+                && pod.get("metadata") == Some(&json!({}))
+            {
+                // It had none before Drey's status.
+                pod.shift_remove("metadata");
+            }
             let mut value = object.clone();
             if let Some(place) = path
                 .iter()

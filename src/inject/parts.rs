@@ -317,11 +317,6 @@ fn add_to_flink(flink: &mut Container, additions: &Additions, status: &mut Statu
         status.ports.extend(port.name.clone());
         flink.ports.get_or_insert_default().push(port.clone());
     }
-    if let Some(port) = &additions.port {
-        status.note_empty(&flink.ports, Field::Ports);
-        status.ports.extend(port.name.clone());
-        flink.ports.get_or_insert_default().push(port.clone());
-    }
     status.mounts = vec![additions.mount.mount_path.clone()];
     flink
         .volume_mounts

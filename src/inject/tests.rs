@@ -1,3 +1,7 @@
+mod files;
+mod golden;
+mod properties;
+
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
@@ -342,14 +346,19 @@ fn settings_go_where_they_are_read() {
 }
 
 #[test]
-fn every_setting_is_read_somewhere_or_is_not_for_pods() {
-    for spec in annotations::settings() {
-        assert_ne!(spec.key, "config");
-    }
-    let known: Vec<&str> = annotations::settings().map(|spec| spec.group).collect();
-    for group in ["Flink", "Logs", "Metrics", "Restore points", "Times"] {
-        assert!(known.contains(&group), "{group}");
-    }
+fn the_readme_has_all_annotations() {
+    let readme = include_str!("../../README.md");
+    let (_, rest) = readme
+        .split_once("<!-- annotations -->\n")
+        .expect("the table's begin");
+    let (table, _) = rest
+        .split_once("<!-- /annotations -->")
+        .expect("the table's end");
+    assert!(
+        table.trim() == markdown_table().trim(),
+        "put this into README.md:\n{}",
+        markdown_table()
+    );
 }
 
 #[test]
@@ -414,5 +423,147 @@ fn a_hook_that_was_there_runs_after_dreys() {
     assert_eq!(
         refused(&asks),
         "the preStop hook of container `jm` is a request, behind which Drey's cannot run; make it a command (`exec`), or take it out"
+    );
+}
+
+#[test]
+fn a_pod_is_left_alone_for_a_reason() {
+    let facts = Facts::default();
+    let mut out = job_manager(&[]);
+    out.metadata.annotations = Some([(INJECT.to_owned(), "false".to_owned())].into());
+    assert_eq!(skipped(&out, &settings(), &facts).reason, "OptedOut");
+    let mut silent = job_manager(&[]);
+    silent.metadata.annotations = None;
+    assert_eq!(skipped(&silent, &settings(), &facts).reason, "NotOptedIn");
+    let everywhere = Settings {
+        opted_in: true,
+        ..settings()
+    };
+    let mut other = silent.clone();
+    other.spec.as_mut().expect("a spec").containers[0].args = None;
+    assert_eq!(skipped(&other, &everywhere, &facts).reason, "NotFlink");
+    other.metadata.annotations = job_manager(&[]).metadata.annotations;
+    assert!(refused(&other).starts_with("no container of the pod looks like Flink's; name it"));
+    let owned = Facts {
+        flink_deployment: Some("theirs".to_owned()),
+        ..Facts::default()
+    };
+    let left = skipped(&job_manager(&[]), &settings(), &owned);
+    assert_eq!((left.reason, left.surprising), ("FlinkDeployment", true));
+    let marked = job_manager(&[("flinkdeployment.flink.apache.org/generation", "1")]);
+    assert_eq!(
+        skipped(&marked, &settings(), &facts).reason,
+        "FlinkDeployment"
+    );
+    let mut injected = injected(&job_manager(&[])).pod;
+    let annotations = injected.metadata.annotations.get_or_insert_default();
+    annotations.insert(INJECT.to_owned(), "false".to_owned());
+    assert!(skipped(&injected, &settings(), &facts).surprising);
+}
+
+#[test]
+fn a_pod_in_which_others_have_dreys_names_is_refused() {
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut value = serde_json::to_value(job_manager(&[])).expect("JSON");
+        change(&mut value["spec"]);
+        refused(&pod(value))
+    };
+    for (name, list) in [("drey", "containers"), ("drey-install", "initContainers")] {
+        let message = with(&|spec| match spec[list].as_array_mut() {
+            Some(all) => all.push(json!({"name": name, "image": "theirs"})),
+            None => spec[list] = json!([{"name": name, "image": "theirs"}]),
+        });
+        assert_eq!(
+            message,
+            format!(
+                "container `{name}` of the pod has the name of one of Drey's; give it another name"
+            )
+        );
+    }
+    let message = with(&|spec| spec["volumes"] = json!([{"name": "drey"}]));
+    assert_eq!(
+        message,
+        "volume `drey` of the pod has the name of Drey's; give it another name"
+    );
+    let message = with(&|spec| {
+        spec["containers"][0]["volumeMounts"] = json!([{"name": "x", "mountPath": "/drey/x/"}])
+    });
+    assert_eq!(
+        message,
+        "container `jm` mounts a volume at `/drey/x`, where Drey's is; mount it elsewhere"
+    );
+    let message = with(&|spec| {
+        spec["containers"][0]["env"] = json!([{"name": "DREY_SHUTDOWN_TIMEOUT", "value": "1m"}])
+    });
+    assert_eq!(
+        message,
+        "container `jm` has a variable `DREY_SHUTDOWN_TIMEOUT`, which Drey sets; take it out, and give \
+         `drey.io/shutdown-timeout` as an annotation"
+    );
+}
+
+#[test]
+fn a_status_that_was_edited_is_refused() {
+    let good = injected(&job_manager(&[])).pod;
+    let status = good.metadata.annotations.as_ref().expect("annotations")[STATUS].clone();
+    for (from, to, why) in [
+        ("{", "x", "(expected value at line 1"),
+        ("\"version\"", "\"edition\"", "(unknown field `edition`"),
+        ("\"drey-install\"", "\"jm\"", "(`jm` is not Drey's)"),
+        (
+            "\"container\":\"jm\"",
+            "\"container\":\"tm\"",
+            "(the pod has no container `tm`)",
+        ),
+    ] {
+        let mut edited = good.clone();
+        let annotations = edited.metadata.annotations.get_or_insert_default();
+        annotations.insert(STATUS.to_owned(), status.replacen(from, to, 1));
+        let message = refused(&edited);
+        assert!(
+            message.starts_with(&format!(
+                "annotation `{STATUS}` does not say what Drey added {why}"
+            )),
+            "{message}"
+        );
+        assert_eq!(uninject(&edited).expect_err("refused").message, message);
+    }
+}
+
+#[test]
+fn missing_rights_are_told() {
+    let facts = Facts {
+        missing_rights: vec!["patch configmaps/drey-orders".to_owned()],
+        ..Facts::default()
+    };
+    let Ok(Outcome::Injected(injected)) = inject(&job_manager(&[]), &settings(), &facts) else {
+        unreachable!("it is injected");
+    };
+    assert_eq!(
+        injected.warnings,
+        [
+            "service account `default` may not patch configmaps/drey-orders; bind it to Drey's Role (the chart does for the \
+          accounts that its values list)"
+        ]
+    );
+}
+
+#[test]
+fn a_command_that_the_launcher_would_refuse_is_refused_at_once() {
+    let with = |command: &[&str]| {
+        let mut pod = job_manager(&[]);
+        let flink = &mut pod.spec.as_mut().expect("a spec").containers[0];
+        flink.args = None;
+        flink.command = Some(command.iter().map(|word| (*word).to_owned()).collect());
+        refused(&pod)
+    };
+    assert_eq!(
+        with(&["bin/jobmanager.sh", "start"]),
+        "container `jm`: bin/jobmanager.sh start goes to the background, where its end cannot be seen; use start-foreground"
+    );
+    assert_eq!(
+        with(&["bash", "-c", "/docker-entrypoint.sh standalone-job"]),
+        "annotation `drey.io/entrypoint`: container `jm` starts Flink by a shell, behind which Drey cannot give Flink arguments; \
+         make the command a script in the image and name it here, with Flink's arguments as `args`"
     );
 }
