@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: help demo test test-all test-k8s test-matrix bench bench-k8s build install-yaml clean
+.PHONY: help demo test test-all test-k8s test-matrix bench bench-k8s bench-webhook build install-yaml clean
 
 # Where rustup puts cargo, should it be installed just now.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -23,6 +23,7 @@ help:
 	make test-matrix  the tests against the older versions of Flink
 	make bench        what Drey costs, in time and memory
 	make bench-k8s    what it costs and saves in pods of a real Kubernetes node, beside plain Flink; 20 minutes
+	make bench-webhook  admissions per second, their latency, and the memory that the webhook takes
 	make build        the static binary, for release
 	make install-yaml renders deploy/install.yaml from deploy/chart
 	make clean        remove what was built here; downloads stay in ~/.cache/drey
@@ -90,6 +91,10 @@ bench-k8s:
 	tests/setup.sh tools cluster >/dev/null
 	drey=$$(cargo build --locked --release --message-format=json-render-diagnostics | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
 	python3 -B tests/bench/kubernetes.py "$$drey" "$$FLINK_2"
+
+bench-webhook:
+	@tests/setup.sh tools
+	cargo bench --locked --bench webhook
 
 build:
 	@tests/setup.sh tools

@@ -9,8 +9,19 @@
 
 #[path = "support/api_server.rs"]
 mod api_server;
+#[path = "webhook/client.rs"]
+mod client;
+#[path = "chart/helm.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod helm;
 #[path = "webhook/world.rs"]
 mod world;
 
 #[path = "webhook/admissions.rs"]
 mod admissions;
+#[path = "webhook/certificates.rs"]
+mod certificates;
+#[path = "webhook/hostile.rs"]
+mod hostile;
+#[path = "webhook/serving.rs"]
+mod serving;

@@ -13,7 +13,7 @@ use tracing::{debug, info};
 
 use super::lookups::LookUps;
 use super::reporter::Reporter;
-use super::review::{self, Malformed};
+use super::review::{self, Malformed, Verdict};
 use super::server::Handler;
 use super::{Options, Shared};
 use crate::inject::{Facts, Settings};
@@ -121,16 +121,22 @@ impl Admission {
             let what = "not ready yet: the version of Kubernetes is not known\n";
             return Err((text(StatusCode::SERVICE_UNAVAILABLE, what), "NotReady"));
         };
-        let facts = self.facts(&request, settings).await;
-        let answer = review::answer(&request, settings, &facts);
+        let verdict = self.judge(&request, settings).await;
+        let answer = review::answer(&request, verdict);
         self.tell(&request, &answer);
         Ok((answer.body, answer.outcome, answer.reason))
     }
 
-    async fn facts(&self, request: &review::Request, settings: &Settings) -> Facts {
-        match (&request.pod, review::role(request, settings)) {
-            (Some(pod), Some(role)) => self.look_ups.facts(&request.namespace, pod, role).await,
-            _ => Facts::default(),
+    /// What is looked up costs time, so only where it may matter.
+    async fn judge(&self, request: &review::Request, settings: &Settings) -> Verdict {
+        let verdict = review::judge(request, settings, &Facts::default());
+        let Some((pod, role)) = review::subject(request, &verdict) else {
+            return verdict;
+        };
+        let facts = self.look_ups.facts(&request.namespace, pod, role).await;
+        match facts == Facts::default() {
+            true => verdict,
+            false => review::judge(request, settings, &facts),
         }
     }
 

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use super::Shared;
-use super::certificate::{self, Pem};
+use super::certificate::{self, Certificate, Pem};
 use super::registration::{self, Entry};
 use super::rotation::{Material, Policy, Step, next_step};
 use crate::kubernetes::{Kube, KubeError, admission};
@@ -51,7 +51,10 @@ struct Seen {
     stale: bool,
     /// The version of the Secret; `None` when there is none.
     version: Option<String>,
+    /// The last that could be served.
     material: Option<Material>,
+    /// The Secret no longer has it: it was deleted, emptied or damaged.
+    lost: bool,
     /// Since when the configuration has had the material's bundle.
     published: Option<Instant>,
 }
@@ -118,13 +121,20 @@ impl Keeper {
         seen.version = secret
             .as_ref()
             .and_then(|secret| secret.metadata.resource_version.clone());
-        let material = secret.map(|secret| material(&secret));
-        // What was deleted or emptied by hand is written back: API servers trust it, and no new one yet.
-        if let Some(material) = material.filter(|it| *it != Material::default()) {
-            if let Some(served) = &material.served {
-                self.shared.tls.hand_in(served);
+        let material = secret.as_ref().map(material);
+        let usable = |it: &Material| {
+            let served = it.served.as_ref();
+            served.is_some_and(|pem| Certificate::read(pem).is_ok())
+        };
+        match material.filter(usable) {
+            Some(material) => {
+                if let Some(served) = &material.served {
+                    self.shared.tls.hand_in(served);
+                }
+                seen.material = Some(material);
+                seen.lost = false;
             }
-            seen.material = Some(material);
+            None => seen.lost = seen.material.is_some(),
         }
     }
 
@@ -145,7 +155,11 @@ impl Keeper {
         };
         let published = seen.published.map(|since| since.elapsed());
         let now = Timestamp::now();
-        let step = next_step(&material, published, &renewal.policy, now);
+        let step = match seen.lost {
+            // API servers trust what is served, and nothing new yet.
+            true => Step::Restore,
+            false => next_step(&material, published, &renewal.policy, now),
+        };
         match self
             .take(step, renewal, seen, &material, &entries, now)
             .await
@@ -177,6 +191,7 @@ impl Keeper {
         let changed = match step {
             Step::Wait(rest) => return Ok(rest.min(LOOK)),
             Step::Publish => return self.publish(entries, &material.bundle).await,
+            Step::Restore => material.clone(),
             Step::Found => material.found(new()?, now),
             Step::Stage => material.staged(new()?, now),
             Step::Promote => material.promoted(),

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::inject::{self, Facts, Outcome, Refused, Settings};
+use crate::inject::{self, Facts, Outcome, Refused, Role, Settings};
 use crate::telemetry::shorten;
 
 /// The one version that is understood: the API server has it since Kubernetes 1.16.
@@ -184,9 +184,27 @@ fn malformed(body: &[u8], reason: &'static str, message: &str) -> Malformed {
     }
 }
 
-/// What is answered to `request`: a function of it, of `settings` and of `facts` alone.
-pub(super) fn answer(request: &Request, settings: &Settings, facts: &Facts) -> Answer {
-    let Some(pod) = &request.pod else {
+/// What is to be done with the pod of a request, if it is about one.
+pub(super) type Verdict = Option<Result<Outcome, Refused>>;
+
+/// What is to be done: a function of the request, of `settings` and of `facts` alone.
+pub(super) fn judge(request: &Request, settings: &Settings, facts: &Facts) -> Verdict {
+    let pod = request.pod.as_deref()?;
+    Some(inject::inject(pod, settings, facts))
+}
+
+/// The pod with its role, if it is worth to look further: it will be injected, and is not yet.
+pub(super) fn subject<'r>(request: &'r Request, verdict: &Verdict) -> Option<(&'r Pod, Role)> {
+    let pod = request.pod.as_deref()?;
+    match verdict {
+        Some(Ok(Outcome::Injected(injected))) if injected.pod != *pod => Some((pod, injected.role)),
+        _ => None,
+    }
+}
+
+/// What is answered to `request`.
+pub(super) fn answer(request: &Request, verdict: Verdict) -> Answer {
+    let (Some(pod), Some(verdict)) = (request.pod.as_deref(), verdict) else {
         return Answer {
             body: allowed(&request.uid, None, &[]),
             outcome: "ignored",
@@ -194,7 +212,7 @@ pub(super) fn answer(request: &Request, settings: &Settings, facts: &Facts) -> A
             note: None,
         };
     };
-    match inject::inject(pod, settings, facts) {
+    match verdict {
         Ok(Outcome::Injected(injected)) => match patch(pod, &injected.pod) {
             Ok(patch) => Answer {
                 body: allowed(&request.uid, patch.as_deref(), &injected.warnings),
@@ -234,20 +252,11 @@ pub(super) fn answer(request: &Request, settings: &Settings, facts: &Facts) -> A
     }
 }
 
-fn injected_message(role: inject::Role) -> String {
+fn injected_message(role: Role) -> String {
     let version = env!("CARGO_PKG_VERSION");
     match role {
-        inject::Role::JobManager => format!("Drey {version} is in the JobManager's pod"),
-        inject::Role::TaskManager => format!("Drey {version} is in the TaskManager's pod"),
-    }
-}
-
-/// The role of a pod for which it is worth to look further: one that will be injected, and is not yet.
-pub(super) fn role(request: &Request, settings: &Settings) -> Option<inject::Role> {
-    let pod = request.pod.as_ref()?;
-    match inject::inject(pod, settings, &Facts::default()) {
-        Ok(Outcome::Injected(injected)) if injected.pod != **pod => Some(injected.role),
-        _ => None,
+        Role::JobManager => format!("Drey {version} is in the JobManager's pod"),
+        Role::TaskManager => format!("Drey {version} is in the TaskManager's pod"),
     }
 }
 

@@ -34,6 +34,8 @@ pub(super) struct Policy {
 /// What is to be done next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
+    /// The Secret lost what is served: write it back.
+    Restore,
     /// There is nothing that could be served: make a certificate and serve it at once.
     Found,
     /// Make the next certificate and add its CA to the bundle.

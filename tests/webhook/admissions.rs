@@ -1,15 +1,21 @@
-//! What comes of pods.
+//! What comes of pods that an API server is asked to create.
 
+use drey::inject::{self, Facts, Outcome, Settings};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::PostParams;
+use kube::client::Body;
 use serde_json::{Value, json};
 
+use crate::api_server::free_port;
 use crate::world::{Flags, World, run};
 
-/// A JobManager pod of Flink's native mode, cut short.
-pub fn job_manager(name: &str, annotations: &Value) -> Value {
+/// A pod of Flink's native mode, cut short.
+pub fn flink(component: &str, name: &str, annotations: &Value) -> Value {
+    let script = format!("kubernetes-{component}.sh kubernetes-application");
     json!({
         "metadata": {
             "name": name,
-            "labels": { "app": "orders", "component": "jobmanager", "type": "flink-native-kubernetes" },
+            "labels": { "app": "orders", "component": component, "type": "flink-native-kubernetes" },
             "annotations": annotations,
         },
         "spec": {
@@ -17,21 +23,243 @@ pub fn job_manager(name: &str, annotations: &Value) -> Value {
                 "name": "flink-main-container",
                 "image": "flink:1.20.2",
                 "command": ["/docker-entrypoint.sh"],
-                "args": ["bash", "-c", "kubernetes-jobmanager.sh kubernetes-application"],
+                "args": ["bash", "-c", script],
             }],
         },
     })
 }
 
+pub fn opted_in() -> Value {
+    json!({ "drey.io/inject": "true" })
+}
+
+fn settings() -> Settings {
+    Settings {
+        image: "drey:test".to_owned(),
+        image_pull_policy: None,
+        allowed_images: Vec::new(),
+        native_sidecar: true,
+        opted_in: false,
+    }
+}
+
+fn is_injected(pod: &Pod) -> bool {
+    let annotations = pod.metadata.annotations.iter().flatten();
+    annotations
+        .into_iter()
+        .any(|(key, _)| key == inject::STATUS)
+}
+
+/// Without what differs between any two pods.
+fn same(mut pod: Pod) -> Value {
+    let meta = &mut pod.metadata;
+    meta.namespace = None;
+    meta.uid = None;
+    meta.resource_version = None;
+    meta.creation_timestamp = None;
+    meta.managed_fields = None;
+    serde_json::to_value(pod).unwrap()
+}
+
 #[test]
-fn a_pod_that_is_opted_in_goes_through_the_webhook() {
+fn what_the_api_server_stores_is_what_the_function_returns() {
     run(async {
         let world = World::new("through").await;
         let webhook = world.start("a", Flags::default());
         world.configure(webhook.port).await;
         webhook.ready().await;
-        let pod = job_manager("jm", &json!({ "drey.io/inject": "true" }));
-        world.create(&pod, true).await.unwrap();
-        assert_eq!(webhook.metric("drey_webhook_leader"), 1.0);
+        let plain = world.plain().await;
+        let dry = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        for component in ["jobmanager", "taskmanager"] {
+            let pod = flink(component, component, &opted_in());
+            let stored = world.create(&pod, false).await.unwrap();
+            assert!(is_injected(&stored));
+            // What the API server itself adds, it adds before the webhook and after it.
+            let typed = serde_json::from_value(pod).unwrap();
+            let before = plain.create(&dry, &typed).await.unwrap();
+            let outcome = inject::inject(&before, &settings(), &Facts::default()).unwrap();
+            let Outcome::Injected(mut injected) = outcome else {
+                panic!("{outcome:?}")
+            };
+            // The API server would keep the class that it has computed for the pod before.
+            injected.pod.status = None;
+            let after = plain.create(&dry, &injected.pod).await.unwrap();
+            assert_eq!(same(stored), same(after));
+        }
+    });
+}
+
+#[test]
+fn warnings_and_refusals_reach_whoever_creates_the_pod() {
+    run(async {
+        let world = World::new("words").await;
+        let webhook = world.start("a", Flags::default());
+        world.configure(webhook.port).await;
+        webhook.ready().await;
+        let body = flink("jobmanager", "jm", &opted_in()).to_string();
+        let request =
+            http::Request::post(format!("/api/v1/namespaces/{}/pods?dryRun=All", world.name))
+                .header("content-type", "application/json")
+                .body(Body::from(body.into_bytes()))
+                .unwrap();
+        let answer = world.admin.send(request).await.unwrap();
+        let warnings: Vec<&str> = answer
+            .headers()
+            .get_all("warning")
+            .iter()
+            .map(|value| value.to_str().unwrap())
+            .collect();
+        // Its service account has no rights at all here.
+        let rights = "may not get configmaps/drey-orders";
+        assert!(
+            warnings.iter().any(|text| text.contains(rights)),
+            "{warnings:?}"
+        );
+
+        let annotations = json!({ "drey.io/inject": "true", "drey.io/nonsense": "\"}\n'" });
+        let error = world
+            .create(&flink("jobmanager", "jm", &annotations), true)
+            .await
+            .unwrap_err();
+        let kube::Error::Api(status) = error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(status.code, 422);
+        assert!(
+            status.message.contains("drey.io/nonsense"),
+            "{}",
+            status.message
+        );
+        assert!(
+            status.message.contains("jobmanager.drey.io"),
+            "{}",
+            status.message
+        );
+    });
+}
+
+#[test]
+fn a_webhook_that_is_down_stops_job_managers_alone() {
+    run(async {
+        let world = World::new("down").await;
+        world.configure(free_port()).await;
+        let job_manager = flink("jobmanager", "jm", &opted_in());
+        // The configuration counts a moment after it was made.
+        let start = std::time::Instant::now();
+        let error = loop {
+            match world.create(&job_manager, true).await {
+                Err(error) => break error,
+                Ok(_) => assert!(start.elapsed().as_secs() < 60),
+            }
+        };
+        assert!(error.to_string().contains("jobmanager.drey.io"), "{error}");
+        let passed = [
+            flink("taskmanager", "tm", &opted_in()),
+            flink("jobmanager", "out", &json!({ "drey.io/inject": "false" })),
+            flink("jobmanager", "unasked", &json!({})),
+            json!({
+                "metadata": { "name": "foreign" },
+                "spec": { "containers": [{ "name": "x", "image": "y" }] },
+            }),
+        ];
+        for pod in passed {
+            let stored = world.create(&pod, true).await.unwrap();
+            assert!(!is_injected(&stored));
+        }
+    });
+}
+
+#[test]
+fn a_namespace_opts_its_flink_pods_in() {
+    run(async {
+        let world = World::new("namespace").await;
+        let webhook = world.start("a", Flags::default());
+        world.configure(webhook.port).await;
+        let label = json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": { "name": world.name, "labels": { "drey.io/inject": "enabled" } },
+        });
+        let path = format!("/api/v1/namespaces/{}", world.name);
+        world.server.apply(&path, &label).await;
+        webhook.ready().await;
+        // The API server sees the label a moment later.
+        let unasked = flink("jobmanager", "jm", &json!({}));
+        let start = std::time::Instant::now();
+        while !is_injected(&world.create(&unasked, true).await.unwrap()) {
+            assert!(start.elapsed().as_secs() < 60, "{}", webhook.log());
+        }
+        let out = flink("jobmanager", "jm", &json!({ "drey.io/inject": "false" }));
+        assert!(!is_injected(&world.create(&out, true).await.unwrap()));
+        let foreign = json!({
+            "metadata": { "name": "foreign" },
+            "spec": { "containers": [{ "name": "x", "image": "y" }] },
+        });
+        assert!(!is_injected(&world.create(&foreign, true).await.unwrap()));
+    });
+}
+
+#[test]
+fn the_owner_hears_of_it_unless_it_was_a_dry_run() {
+    run(async {
+        let world = World::new("heard").await;
+        let webhook = world.start("a", Flags::default());
+        world.configure(webhook.port).await;
+        webhook.ready().await;
+        let owned = |owner: &str, annotations: &Value| {
+            let mut pod = flink("jobmanager", owner, annotations);
+            pod["metadata"]["ownerReferences"] = json!([{
+                "apiVersion": "apps/v1",
+                "kind": "StatefulSet",
+                "name": owner,
+                "uid": format!("uid-of-{owner}"),
+                "controller": true,
+            }]);
+            pod
+        };
+        world
+            .create(&owned("dry", &opted_in()), true)
+            .await
+            .unwrap();
+        world
+            .create(&owned("wet", &opted_in()), false)
+            .await
+            .unwrap();
+        let bad = json!({ "drey.io/inject": "true", "drey.io/nonsense": "x" });
+        world.create(&owned("bad", &bad), false).await.unwrap_err();
+        let operator = json!({
+            "drey.io/inject": "true",
+            "flinkdeployment.flink.apache.org/generation": "1",
+        });
+        world
+            .create(&owned("operator", &operator), false)
+            .await
+            .unwrap();
+        let start = std::time::Instant::now();
+        // Written one after the other: what comes before the last one is there.
+        let events = loop {
+            let events = world.events().await;
+            if events.len() >= 3 {
+                break events;
+            }
+            assert!(start.elapsed().as_secs() < 60, "{events:?}");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        };
+        let mut seen: Vec<(String, String)> = events
+            .into_iter()
+            .map(|event| (event.involved_object.name.unwrap(), event.reason.unwrap()))
+            .collect();
+        seen.sort();
+        let expected = [
+            ("bad", "InjectionRefused"),
+            ("operator", "InjectionSkipped"),
+            ("wet", "Injected"),
+        ];
+        assert_eq!(
+            seen,
+            expected.map(|(name, reason)| (name.to_owned(), reason.to_owned()))
+        );
     });
 }

@@ -18,43 +18,29 @@ use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 use crate::api_server::{ApiServer, free_port};
+use crate::helm;
 
 static SERVER: OnceCell<ApiServer> = OnceCell::const_new();
 
 /// How long anything may take on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What the chart's ClusterRole allows.
-fn cluster_rules(configuration: &str) -> Value {
-    json!([
-        {
-            "apiGroups": ["admissionregistration.k8s.io"],
-            "resources": ["mutatingwebhookconfigurations"],
-            "resourceNames": [configuration],
-            "verbs": ["get", "list", "watch", "patch"],
-        },
-        { "apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"] },
-        { "apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"] },
-        { "apiGroups": ["authorization.k8s.io"], "resources": ["subjectaccessreviews"], "verbs": ["create"] },
-    ])
+/// The chart as it is rendered by default.
+fn chart() -> &'static [Value] {
+    static CHART: OnceLock<Vec<Value>> = OnceLock::new();
+    CHART.get_or_init(|| helm::render(&[]))
 }
 
-/// What the chart's Role allows in the webhook's own namespace, where Secret and Lease are made by the chart.
-fn rules() -> Value {
-    json!([
-        {
-            "apiGroups": [""],
-            "resources": ["secrets"],
-            "resourceNames": ["drey-webhook-tls"],
-            "verbs": ["get", "list", "watch", "patch"],
-        },
-        {
-            "apiGroups": ["coordination.k8s.io"],
-            "resources": ["leases"],
-            "resourceNames": ["drey-webhook"],
-            "verbs": ["get", "patch"],
-        },
-    ])
+/// The rules of the chart's role of this kind, for this configuration.
+fn rules(kind: &str, configuration: &str) -> Value {
+    let role = helm::only(chart(), kind);
+    let mut rules = role["rules"].clone();
+    for rule in rules.as_array_mut().unwrap() {
+        if rule["resourceNames"] == json!(["drey"]) {
+            rule["resourceNames"] = json!([configuration]);
+        }
+    }
+    rules
 }
 
 /// A namespace with its own configuration of the webhook.
@@ -80,8 +66,9 @@ impl World {
     pub async fn new(name: &str) -> Self {
         let server = SERVER.get_or_init(ApiServer::start).await;
         server.namespace(name).await;
-        server.grant(name, name, rules()).await;
-        server.grant_everywhere(name, cluster_rules(name)).await;
+        server.grant(name, name, rules("Role", name)).await;
+        let everywhere = rules("ClusterRole", name);
+        server.grant_everywhere(name, everywhere).await;
         let world = Self {
             server,
             name: name.to_owned(),
@@ -109,50 +96,38 @@ impl World {
         self.server.apply(&path, object).await;
     }
 
-    /// The configuration with the chart's entries, for the webhook at `port`, for this namespace alone.
+    /// The chart's configuration, for the webhook at `port`, for this namespace alone.
     pub async fn configure(&self, port: u16) {
-        let entry = |name: &str, policy: &str, path: &str, conditions: Value| {
-            json!({
-                "name": name,
-                "clientConfig": { "url": format!("https://127.0.0.1:{port}{path}") },
-                "rules": [{
-                    "apiGroups": [""],
-                    "apiVersions": ["v1"],
-                    "operations": ["CREATE"],
-                    "resources": ["pods"],
-                    "scope": "Namespaced",
-                }],
-                "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": self.name } },
-                "matchConditions": conditions,
-                "failurePolicy": policy,
-                "reinvocationPolicy": "IfNeeded",
-                "sideEffects": "NoneOnDryRun",
-                "timeoutSeconds": 5,
-                "admissionReviewVersions": ["v1"],
-            })
-        };
-        let opted_in = json!({
-            "name": "opted-in",
-            "expression": "has(object.metadata.annotations) && 'drey.io/inject' in object.metadata.annotations \
-                           && object.metadata.annotations['drey.io/inject'] == 'true'",
-        });
-        let task_manager = "has(object.metadata.labels) && 'component' in object.metadata.labels \
-                            && object.metadata.labels['component'] == 'taskmanager'";
-        let is = json!({ "name": "taskmanager", "expression": task_manager });
-        let is_not =
-            json!({ "name": "not-taskmanager", "expression": format!("!({task_manager})") });
-        let configuration = json!({
-            "apiVersion": "admissionregistration.k8s.io/v1",
-            "kind": "MutatingWebhookConfiguration",
-            "metadata": { "name": self.name },
-            "webhooks": [
-                entry("jobmanager.drey.io", "Fail", "/inject", json!([opted_in, is_not])),
-                entry("taskmanager.drey.io", "Ignore", "/inject", json!([opted_in, is])),
-            ],
-        });
+        self.configure_with(|_| port, |_| {}).await;
+    }
+
+    /// The same with a port for each entry, by its name, and with a change to each entry.
+    pub async fn configure_with(&self, port: impl Fn(&str) -> u16, change: impl Fn(&mut Value)) {
+        let mut configuration = helm::only(chart(), "MutatingWebhookConfiguration").clone();
+        configuration["metadata"] = json!({ "name": self.name });
+        for entry in configuration["webhooks"].as_array_mut().unwrap() {
+            let port = port(entry["name"].as_str().unwrap());
+            let path = entry["clientConfig"]["service"]["path"].as_str().unwrap();
+            let url = format!("https://127.0.0.1:{port}{path}");
+            entry["clientConfig"] = json!({ "url": url });
+            let here = json!({
+                "key": "kubernetes.io/metadata.name",
+                "operator": "In",
+                "values": [self.name],
+            });
+            entry["namespaceSelector"]["matchExpressions"] = json!([here]);
+            change(entry);
+        }
         let base = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
         let path = format!("{base}/{}", self.name);
         self.server.apply(&path, &configuration).await;
+    }
+
+    /// A namespace that no webhook looks at.
+    pub async fn plain(&self) -> Api<Pod> {
+        let name = format!("{}-plain", self.name);
+        self.server.namespace(&name).await;
+        Api::namespaced(self.admin.clone(), &name)
     }
 
     /// A replica with a built-in certificate, at a port of its own.
@@ -222,11 +197,12 @@ impl Webhook {
             .arg(format!("--probe-listen=127.0.0.1:{probes}"))
             .arg(format!("--configuration={}", world.name))
             .arg(format!("--pod-name={identity}"))
-            .args(["--image=drey:test", "--server-name=127.0.0.1", "--drain-delay=0s", "--log-level=debug"])
+            .args(["--image=drey:test", "--server-name=127.0.0.1", "--log-level=debug"])
             .args(flags.0)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())
             .env("KUBECONFIG", kubeconfig)
+            .env("DREY_WEBHOOK_DRAIN_DELAY", "0s")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(fs::File::create(&log).unwrap())

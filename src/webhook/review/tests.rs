@@ -65,7 +65,7 @@ fn what_is_no_pod_to_be_created_is_allowed_as_it_is() {
     ] {
         let request = read(review.to_string().as_bytes()).expect("read");
         assert!(request.pod.is_none());
-        let answer = answer(&request, &settings(), &Facts::default());
+        let answer = answer(&request, judge(&request, &settings(), &Facts::default()));
         let body: Value = serde_json::from_slice(&answer.body).expect("JSON");
         assert_eq!(body["response"], json!({ "uid": "u-1", "allowed": true }));
         assert_eq!(answer.note, None);
