@@ -9,6 +9,7 @@ pub mod inject;
 mod kill;
 pub mod kubernetes;
 pub mod launcher;
+pub mod metrics;
 pub mod pointer_file;
 pub mod process;
 pub mod restore_points;

@@ -8,6 +8,7 @@ pub use map::MapStore;
 
 use crate::domain::lock::Lock;
 use crate::domain::pointer::Pointer;
+use crate::metrics::own;
 use crate::pointer_file::{PointerError, PointerFile};
 
 /// The pointer's place.
@@ -54,10 +55,12 @@ impl Store {
     /// When it cannot be written; the old one is then untouched. [`PointerError::Conflict`] when somebody else has written
     /// it since it was read; [`PointerError::Away`] when the API server does not answer.
     pub async fn save(&mut self, pointer: &Pointer) -> Result<(), PointerError> {
-        match self {
+        let saved = match self {
             Self::File(file) => file.save(pointer),
             Self::Map(map) => map.save(pointer).await,
-        }
+        };
+        own().pointer_written(&saved);
+        saved
     }
 
     /// [`save`](Self::save), with a change of the lock in the same write. A file has no lock between pods.
@@ -69,13 +72,15 @@ impl Store {
         pointer: &Pointer,
         lock: &dyn Fn(&Lock) -> Lock,
     ) -> Result<(), PointerError> {
-        match self {
+        let saved = match self {
             Self::File(file) => file.save(pointer),
             Self::Map(map) => {
                 let lock = lock(&map.document().lock);
                 map.write(Some(pointer), lock).await
             }
-        }
+        };
+        own().pointer_written(&saved);
+        saved
     }
 
     /// The ConfigMap, if it is one.

@@ -15,6 +15,7 @@ use crate::config::{Settings, SettingsArgs};
 use crate::control::{self, Call, Incoming, Status};
 use crate::kubernetes::Kube;
 use crate::launcher::{Command, LaunchError, Launcher, TaskManager, leave_behind};
+use crate::metrics;
 use crate::pointer_file::PointerError;
 use crate::process;
 use crate::store::Store;
@@ -58,6 +59,7 @@ pub(super) fn run(args: &RunArgs, env: Vec<(OsString, OsString)>) -> anyhow::Res
     }
     let launcher =
         Launcher::new(settings.clone(), command, signals).map_err(|error| launch_error(&error))?;
+    serve_metrics(&settings)?;
     runtime()?.block_on(async {
         let (supervisor, _, _) = supervise(settings).await?;
         tokio::select! {
@@ -74,6 +76,8 @@ pub(super) fn launch(args: &RunArgs, env: Vec<(OsString, OsString)>) -> anyhow::
     let command =
         Command::new(&args.command, settings.mode).map_err(|error| launch_error(&error.into()))?;
     if command.is_task_manager() {
+        // A JobManager's are served by the supervisor, which outlives it.
+        serve_metrics(&settings)?;
         let launcher = TaskManager::new(settings, command, signals);
         let launcher = launcher.map_err(|error| launch_error(&error))?;
         return runtime()?.block_on(async { exit(launcher.run().await) });
@@ -91,6 +95,7 @@ pub(super) fn sidecar(
 ) -> anyhow::Result<ExitCode> {
     let settings = settings(&args.settings, env)?;
     let mut signals = process::signals()?;
+    serve_metrics(&settings)?;
     let budget = settings.shutdown_timeout;
     runtime()?.block_on(async {
         let (supervisor, calls, status) = supervise(settings).await?;
@@ -171,6 +176,10 @@ async fn supervise(
         }
     };
     Ok((both, calls, status))
+}
+
+fn serve_metrics(settings: &Settings) -> anyhow::Result<()> {
+    metrics::serve(settings).map_err(|error| failure(one_line(&error, 2000), USAGE))
 }
 
 fn exit(code: Result<i32, LaunchError>) -> anyhow::Result<ExitCode> {

@@ -11,6 +11,7 @@ use super::configuration::{Configuration, LaunchError};
 use super::hold::Hold;
 use super::{KILL_AFTER, at};
 use crate::config::Settings;
+use crate::metrics::own;
 use crate::process::Flink;
 
 /// Starts a TaskManager and ends it.
@@ -76,11 +77,13 @@ impl TaskManager {
 
     /// Passes SIGTERM on when the time has come, and waits until that has had its effect.
     async fn end(&self, flink: &Flink) {
+        let told = Instant::now();
         let mut hold = Hold::new(&self.settings, Timestamp::now()).await;
         tokio::select! {
             _ = flink.exited() => {}
             why = hold.until_free() => {
                 info!(why, "TaskManager is told to end");
+                own().held(told.elapsed());
                 flink.terminate();
             }
         }

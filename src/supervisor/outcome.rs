@@ -8,6 +8,7 @@ use super::turn::Next;
 use crate::control::Reply;
 use crate::domain::budget::after;
 use crate::domain::supervise::{Evidence, Outcome, Process};
+use crate::metrics::own;
 
 impl Supervisor {
     pub(super) fn settle_job(&mut self, key: &str, outcome: Outcome) -> Next {
@@ -38,6 +39,7 @@ impl Supervisor {
             job.settled = done.then_some(outcome);
         }
         if let Some(outcome) = untold {
+            own().settled(&outcome);
             self.tell_outcome(key, &outcome);
         }
         if manual { Next::Turn } else { idle }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Supervisor;
 use crate::control::{JobReport, Status};
+use crate::metrics::own;
 
 impl Supervisor {
     pub(super) fn report(&self) {
@@ -19,6 +20,7 @@ impl Supervisor {
             shutting_down: self.shutdown.is_some(),
             jobs: self.job_reports(),
         };
+        own().stand(status.reachable, &status.jobs, &self.pointer);
         self.status.send_if_modified(|old| {
             let changed = *old != status;
             *old = status;

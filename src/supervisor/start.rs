@@ -12,6 +12,7 @@ use crate::domain::pointer::{APPLICATION, JobEntry, PointKind, Pointer, Run};
 use crate::domain::restore::{Choice, RestorePlan, begin};
 use crate::flink::version::FlinkVersion;
 use crate::kill_point;
+use crate::metrics::own;
 use crate::pointer_file::PointerError;
 use crate::telemetry::one_line;
 
@@ -139,6 +140,7 @@ impl Supervisor {
         }
         self.pointer = pointer;
         kill_point("after-run-stored");
+        own().started(order.restore_from.as_deref());
         let restore_from = order.restore_from.as_deref().unwrap_or("empty state");
         info!(cluster_id = self.settings.cluster_id, run = %order.run, restore_from, why = order.why, "Restore point chosen");
         Ok(Some(Reply::Start(order)))

@@ -17,6 +17,7 @@ use crate::domain::supervise::{
 use crate::flink::rest::RestError;
 use crate::kill_point;
 use crate::kubernetes::events::Event;
+use crate::metrics::own;
 use crate::telemetry::one_line;
 
 /// More turns in a row than any story needs.
@@ -49,6 +50,7 @@ impl Supervisor {
             }
             let action = self.decision(key, operation.as_ref());
             debug!(job = key, ?action, "Decided");
+            own().decided(&action);
             match self.act(key, action).await {
                 Next::Turn => {}
                 Next::At(time) => return time,
@@ -222,6 +224,7 @@ impl Supervisor {
             return self.unwritable(key);
         }
         kill_point("after-record");
+        own().recorded(&point);
         self.tell_recorded(kind, &path, duration_ms);
         self.note_handed_over(&lock);
         info!(job_id, %kind, savepoint_path = path, checkpoint_id, bytes, duration_ms, "Restore point recorded");
@@ -274,6 +277,7 @@ impl Supervisor {
             .get(key)
             .and_then(|entry| entry.intent.as_ref());
         let trigger_id = intent.map(|intent| intent.trigger.to_string());
+        let reason = intent.map(|intent| intent.reason);
         if !self.update(key, |entry| entry.intent = None).await {
             return self.unwritable(key);
         }
@@ -284,6 +288,7 @@ impl Supervisor {
             retry = cause.class.is_retryable(),
             "Savepoint failed"
         );
+        own().savepoint_failed(reason.unwrap_or(TriggerReason::Manual));
         self.tell(Event::warning(
             "SavepointFailed",
             &format!("Savepoint of job {key} failed: {cause}"),

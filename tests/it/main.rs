@@ -28,6 +28,7 @@ mod image;
 mod kills;
 #[cfg(feature = "test-matrix")]
 mod matrix;
+mod metrics;
 mod rest;
 mod restore;
 mod session;

@@ -3,6 +3,7 @@
 use super::error::RestError;
 use super::{Auth, RestSettings};
 use crate::flink::tls;
+use crate::metrics::own;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -18,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use url::Url;
 
@@ -116,8 +118,8 @@ impl Exchange {
 
     /// Sends the call and reads its whole answer. A call that takes longer than the timeout loses its connection.
     pub(super) async fn call(&self, call: &Call) -> Result<Answer, RestError> {
-        let timeout = self.settings.timeout;
-        tokio::time::timeout(timeout, self.call_untimed(call))
+        let (timeout, asked) = (self.settings.timeout, Instant::now());
+        let answer = tokio::time::timeout(timeout, self.call_untimed(call))
             .await
             .unwrap_or_else(|_| {
                 let what = format!(
@@ -129,7 +131,9 @@ impl Exchange {
                     what,
                     source: None,
                 })
-            })
+            });
+        own().requested(asked.elapsed(), answer.is_ok());
+        answer
     }
 
     /// Sends a call with a long body over a connection of its own, without a limit in time. It is never sent twice.

@@ -1,0 +1,338 @@
+//! Drey's own metrics: one table, from which the registry and the documentation are made.
+//!
+//! Labels have values out of closed sets, and all of them are there from the start, so that a rate is right from the first
+//! event on. What names a job, a pod or a path is in the logs.
+
+mod events;
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
+
+use prometheus::{
+    Encoder as _, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
+};
+
+use super::merge::{Counts, Merger, Sink};
+use super::proxy::Outcome as Reading;
+use super::relabel::Rules;
+
+/// From a fast savepoint of a small state to one that takes 17 minutes.
+const DURATIONS: [f64; 12] = [
+    0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 1000.0,
+];
+
+/// Of requests on one machine or in one network.
+const LATENCIES: [f64; 9] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0];
+
+/// From 1 kB to 1 TB.
+const SIZES: [f64; 10] = [1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12];
+
+const REASONS: [&str; 4] = ["shutdown", "hand-over", "manual", "restore"];
+
+const STATUSES: [&str; 6] = [
+    "running",
+    "starting",
+    "restarting",
+    "failed",
+    "ended",
+    "unknown",
+];
+
+/// One family of Drey's own.
+#[derive(Debug)]
+pub struct Family {
+    /// Its name.
+    pub name: &'static str,
+    /// Counter, gauge or histogram.
+    pub kind: &'static str,
+    /// What it is.
+    doc: &'static [&'static str],
+    /// Its labels with all their values.
+    pub labels: &'static [(&'static str, &'static [&'static str])],
+}
+
+impl Family {
+    /// What it is, in one line.
+    #[must_use]
+    pub fn help(&self) -> String {
+        let lines: Vec<&str> = self.doc.iter().map(|line| line.trim()).collect();
+        lines.join(" ")
+    }
+}
+
+trait Metric: Sized {
+    const KIND: &'static str;
+    fn made(family: &Family, buckets: &[f64]) -> prometheus::Result<Self>;
+    fn touch(&self, values: &[&str]);
+}
+
+macro_rules! metric {
+    ($type:ty, $kind:literal, |$family:ident, $buckets:ident| $options:expr) => {
+        impl Metric for $type {
+            const KIND: &'static str = $kind;
+
+            fn made($family: &Family, $buckets: &[f64]) -> prometheus::Result<Self> {
+                let names: Vec<&str> = $family.labels.iter().map(|(name, _)| *name).collect();
+                Self::new($options, &names)
+            }
+
+            fn touch(&self, values: &[&str]) {
+                let _ = self.with_label_values(values);
+            }
+        }
+    };
+}
+
+metric!(IntCounterVec, "counter", |family, _buckets| Opts::new(
+    family.name,
+    family.help()
+));
+metric!(GaugeVec, "gauge", |family, _buckets| Opts::new(
+    family.name,
+    family.help()
+));
+metric!(HistogramVec, "histogram", |family, buckets| {
+    HistogramOpts::new(family.name, family.help()).buckets(buckets.to_vec())
+});
+
+macro_rules! own {
+    (@buckets) => { &[] };
+    (@buckets $buckets:expr) => { &$buckets };
+    ($(
+        $(#[doc = $doc:literal])+
+        $field:ident: $type:ty = $name:literal { $($label:literal: $values:expr),* } $([$buckets:expr])?
+    )+) => {
+        /// The metrics of this process.
+        #[derive(Debug)]
+        pub struct Own {
+            registry: Registry,
+            /// The newest completed checkpoint of each job, and when it was seen.
+            progress: Mutex<HashMap<String, (Option<i64>, f64)>>,
+            $($field: $type,)+
+        }
+
+        /// All families in the registry.
+        pub const TABLE: &[Family] = &[$(Family {
+            name: $name,
+            kind: <$type as Metric>::KIND,
+            doc: &[$($doc),+],
+            labels: &[$(($label, &$values)),*],
+        }),+];
+
+        impl Own {
+            fn made() -> prometheus::Result<Self> {
+                let registry = Registry::new();
+                let mut families = TABLE.iter();
+                $(
+                    let family = families.next().ok_or(prometheus::Error::AlreadyReg)?;
+                    let $field: $type = Metric::made(family, own!(@buckets $($buckets)?))?;
+                    for values in combinations(family.labels) {
+                        $field.touch(&values);
+                    }
+                    registry.register(Box::new($field.clone()))?;
+                )+
+                Ok(Self { registry, progress: Mutex::default(), $($field),+ })
+            }
+        }
+    };
+}
+
+own! {
+    /// 1, with the version of Drey.
+    build_info: GaugeVec = "drey_build_info" { "version": [env!("CARGO_PKG_VERSION")] }
+    /// Savepoints that were asked for, by reason and by what became of them; `recorded` ones were read back.
+    savepoints: IntCounterVec = "drey_savepoints_total" { "reason": REASONS, "outcome": ["recorded", "failed"] }
+    /// Time from the stored intent of a savepoint to its record.
+    savepoint_duration: HistogramVec = "drey_savepoint_duration_seconds" {} [DURATIONS]
+    /// Size of recorded savepoints.
+    savepoint_size: HistogramVec = "drey_savepoint_size_bytes" {} [SIZES]
+    /// Ends of Flink by what the next start resumes from: a savepoint (`recorded`), a retained checkpoint (`fallback`), nothing
+    /// new (`nothing`); or the job was over (`ended`).
+    outcomes: IntCounterVec = "drey_shutdowns_total" { "outcome": ["recorded", "fallback", "ended", "nothing"] }
+    /// When the newest restore point was completed, as Unix time; 0 when there is none. Of several jobs the one whose newest is
+    /// the oldest.
+    restore_point_time: GaugeVec = "drey_restore_point_timestamp_seconds" {}
+    /// When the newest completed checkpoint or recorded savepoint was seen, as Unix time; 0 when there is none. Of several jobs
+    /// the oldest.
+    progress_time: GaugeVec = "drey_progress_timestamp_seconds" {}
+    /// Jobs by state.
+    jobs: GaugeVec = "drey_jobs" { "status": STATUSES }
+    /// Jobs that have something a person should know; `drey status` tells what.
+    troubled_jobs: GaugeVec = "drey_jobs_with_problems" {}
+    /// Jobs whose savepoint is under way.
+    savepoints_in_progress: GaugeVec = "drey_savepoints_in_progress" {}
+    /// Whether Flink's REST interface answered the last time.
+    reachable: GaugeVec = "drey_flink_reachable" {}
+    /// Starts of Flink by what they resume from.
+    starts: IntCounterVec = "drey_starts_total" { "from": ["savepoint", "checkpoint", "empty"] }
+    /// Writes of the pointer; a `conflict` is tried again.
+    pointer_writes: IntCounterVec = "drey_pointer_writes_total" { "outcome": ["written", "conflict", "away", "failed"] }
+    /// What the supervisor has decided.
+    decisions: IntCounterVec = "drey_decisions_total" { "action": [
+        "wait", "store-intent", "send", "verify", "record", "abandon", "search-intent", "search-fallback", "record-ended", "settle"
+    ] }
+    /// Requests to Flink's REST interface.
+    requests: HistogramVec = "drey_flink_request_duration_seconds" { "outcome": ["answered", "failed"] } [LATENCIES]
+    /// Time for which TaskManagers of this process were kept after SIGTERM.
+    holds: HistogramVec = "drey_hold_duration_seconds" {} [DURATIONS]
+    /// Readings of Flink's own metrics.
+    readings: IntCounterVec = "drey_flink_scrapes_total" { "outcome": Reading::NAMES }
+    /// Lines of Flink's metrics that were left out: series that were there already (`duplicate`), lines that Prometheus does not
+    /// take (`invalid`), second kinds of a family (`conflict`), series that the rules drop (`filtered`) or that are beyond
+    /// `metrics-series-limit` (`limit`); and times of samples that were taken off (`timestamp`).
+    left_out: IntCounterVec = "drey_flink_lines_dropped_total" { "reason": ["duplicate", "invalid", "conflict", "filtered", "limit", "timestamp"] }
+}
+
+/// What each answer says about Flink's page in it.
+pub const SCRAPE: &[Family] = &[
+    gauge(
+        "drey_flink_scrape_series",
+        &["Series of Flink in this answer."],
+    ),
+    gauge(
+        "drey_flink_scrape_series_over_limit",
+        &[
+            "Series of Flink that are NOT in this answer, since they are beyond `metrics-series-limit`.",
+        ],
+    ),
+    gauge(
+        "drey_flink_scrape_duration_seconds",
+        &["How long it took to read Flink's page."],
+    ),
+    gauge(
+        "drey_flink_scrape_age_seconds",
+        &["How old Flink's page in this answer is (`metrics-cache`)."],
+    ),
+    gauge(
+        "drey_flink_scrape_success",
+        &["Whether Flink's page is complete in this answer. Always the last line."],
+    ),
+];
+
+const fn gauge(name: &'static str, doc: &'static [&'static str]) -> Family {
+    Family {
+        name,
+        kind: "gauge",
+        doc,
+        labels: &[],
+    }
+}
+
+static OWN: LazyLock<Arc<Own>> = LazyLock::new(|| Arc::new(Own::new()));
+
+/// The metrics of this process.
+#[must_use]
+pub fn own() -> &'static Arc<Own> {
+    &OWN
+}
+
+/// What became of Flink's page in one answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Scrape {
+    /// Its lines.
+    pub counts: Counts,
+    /// How its reading came out.
+    pub outcome: Reading,
+    /// How long that took.
+    pub duration: Duration,
+    /// How long it is ago.
+    pub age: Duration,
+}
+
+impl Scrape {
+    /// There was no page for this answer.
+    #[must_use]
+    pub fn missed(duration: Duration) -> Self {
+        Self {
+            counts: Counts::default(),
+            outcome: Reading::Slow,
+            duration,
+            age: Duration::ZERO,
+        }
+    }
+
+    fn values(&self) -> [f64; 5] {
+        [
+            number(self.counts.series),
+            number(self.counts.over_limit),
+            self.duration.as_secs_f64(),
+            self.age.as_secs_f64(),
+            f64::from(self.outcome == Reading::Complete),
+        ]
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "Prometheus knows no other numbers"
+)]
+fn number(count: u64) -> f64 {
+    count as f64
+}
+
+/// All values of all labels with each other.
+fn combinations(labels: &[(&str, &'static [&'static str])]) -> Vec<Vec<&'static str>> {
+    labels.iter().fold(vec![Vec::new()], |known, (_, values)| {
+        let with = |values_so_far: &Vec<&'static str>, value: &&'static str| {
+            let mut longer = values_so_far.clone();
+            longer.push(*value);
+            longer
+        };
+        known
+            .iter()
+            .flat_map(|so_far| values.iter().map(move |value| with(so_far, value)))
+            .collect()
+    })
+}
+
+impl Default for Own {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A page in memory.
+#[derive(Default)]
+struct Text(Vec<u8>);
+
+impl Sink for Text {
+    fn write(&mut self, lines: &[u8]) {
+        self.0.extend_from_slice(lines);
+    }
+
+    fn is_full(&self) -> bool {
+        false
+    }
+}
+
+impl Own {
+    /// Metrics of which nothing has happened.
+    #[must_use]
+    pub fn new() -> Self {
+        let own = Self::made().expect("the table has good names, each once");
+        own.build_info
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1.0);
+        own
+    }
+
+    /// All of them in the text format, with `labels` and what is to say about one scrape at the end.
+    #[must_use]
+    pub fn text(&self, labels: &Rules, scrape: &Scrape) -> String {
+        let mut text = Vec::new();
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        let mut text = String::from_utf8(text).unwrap_or_default();
+        for (family, value) in SCRAPE.iter().zip(scrape.values()) {
+            let (name, help) = (family.name, family.help());
+            let _ = write!(
+                text,
+                "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n"
+            );
+        }
+        let mut merger = Merger::new(labels, u64::MAX, Text::default());
+        text.lines().for_each(|line| merger.line(line.as_bytes()));
+        String::from_utf8(merger.finish().sink.0).unwrap_or_default()
+    }
+}

@@ -1,0 +1,186 @@
+//! One reading of Flink for all who scrape at the same time, and the answers to them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout_at};
+use tracing::{debug, warn};
+
+use super::own::{Own, Scrape};
+use super::page::{Answer, Format, Page, Reader};
+use super::relabel::Rules;
+use super::upstream::{Upstream, UpstreamError};
+use crate::telemetry::one_line;
+
+/// What is served, and how it is read.
+#[derive(Debug)]
+pub struct Proxy {
+    upstream: Upstream,
+    rules: Rules,
+    limit: u64,
+    /// For how long a reading is an answer.
+    cache: Duration,
+    own: Arc<Own>,
+    /// Labels of Drey's own metrics.
+    labels: Rules,
+    last: Mutex<Option<Arc<Reading>>>,
+}
+
+/// What is served of Flink's page, and how.
+#[derive(Debug)]
+pub struct Served {
+    /// What is kept of it.
+    pub rules: Rules,
+    /// How many series of it there are at most.
+    pub limit: u64,
+    /// For how long one reading is an answer.
+    pub cache: Duration,
+    /// The labels of Drey's own metrics.
+    pub labels: Rules,
+}
+
+/// One reading of Flink's page.
+#[derive(Debug)]
+struct Reading {
+    page: Page,
+    outcome: Outcome,
+    began: Instant,
+    ended: Instant,
+}
+
+/// How a reading came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The page is complete.
+    Complete,
+    /// Nobody listens.
+    Down,
+    /// The time was up.
+    Slow,
+    /// What came was no page of metrics, or broke off.
+    Broken,
+}
+
+impl Outcome {
+    /// The values of the label.
+    pub const NAMES: [&'static str; 4] = ["complete", "down", "slow", "broken"];
+
+    /// The value of the label.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Down => "down",
+            Self::Slow => "slow",
+            Self::Broken => "broken",
+        }
+    }
+}
+
+impl From<&UpstreamError> for Outcome {
+    fn from(error: &UpstreamError) -> Self {
+        match error {
+            UpstreamError::Down(_) => Self::Down,
+            UpstreamError::Slow => Self::Slow,
+            UpstreamError::Unfit { .. } | UpstreamError::Broken(_) | UpstreamError::Endless => {
+                Self::Broken
+            }
+        }
+    }
+}
+
+impl Proxy {
+    /// A proxy of `upstream`.
+    #[must_use]
+    pub fn new(upstream: Upstream, served: Served, own: Arc<Own>) -> Self {
+        Self {
+            upstream,
+            rules: served.rules,
+            limit: served.limit,
+            cache: served.cache,
+            labels: served.labels,
+            own,
+            last: Mutex::default(),
+        }
+    }
+
+    /// The answer to one scrape, by `deadline`: of Flink what has come until then, and Drey's own in any case.
+    pub async fn scrape(&self, format: Format, deadline: Instant) -> Answer {
+        let arrived = Instant::now();
+        let reading = timeout_at(deadline, self.reading(arrived, deadline)).await;
+        let scrape = match &reading {
+            Ok(reading) => Scrape {
+                counts: reading.page.counts(),
+                outcome: reading.outcome,
+                duration: reading.ended - reading.began,
+                age: reading.ended.elapsed(),
+            },
+            // Another scrape's reading takes longer than this one may.
+            Err(_) => Scrape::missed(arrived.elapsed()),
+        };
+        let own = self.own.text(&self.labels, &scrape);
+        match reading {
+            Ok(reading) => reading.page.with(&own, format),
+            Err(_) => Page::empty().with(&own, format),
+        }
+    }
+
+    /// A complete reading that is fresh, or a new one.
+    async fn reading(&self, arrived: Instant, deadline: Instant) -> Arc<Reading> {
+        let mut last = self.last.lock().await;
+        if let Some(reading) = &*last
+            && (reading.ended >= arrived || reading.ended.elapsed() < self.cache)
+        {
+            return Arc::clone(reading);
+        }
+        let reading = Arc::new(self.read(deadline).await);
+        if reading.outcome == Outcome::Complete {
+            *last = Some(Arc::clone(&reading));
+        }
+        reading
+    }
+
+    async fn read(&self, deadline: Instant) -> Reading {
+        let began = Instant::now();
+        // What has come by then is still to be compressed and sent.
+        let deadline = deadline - (deadline.saturating_duration_since(began) / 20);
+        let mut reader = Reader::new(&self.rules, self.limit);
+        let outcome = match self.feed(&mut reader, deadline).await {
+            Ok(()) => Outcome::Complete,
+            Err(error) => {
+                let outcome = Outcome::from(&error);
+                if outcome == Outcome::Down {
+                    debug!(
+                        error = one_line(&error, 300),
+                        "Flink's metrics are not there"
+                    );
+                } else {
+                    warn!(
+                        error = one_line(&error, 300),
+                        "Flink's metrics could not be read"
+                    );
+                }
+                outcome
+            }
+        };
+        let reading = Reading {
+            page: reader.finish(),
+            outcome,
+            began,
+            ended: Instant::now(),
+        };
+        self.own.flink_was_read(outcome, &reading.page.counts());
+        reading
+    }
+
+    async fn feed(&self, reader: &mut Reader<'_>, deadline: Instant) -> Result<(), UpstreamError> {
+        let mut coming = self.upstream.open(deadline).await?;
+        while let Some(piece) = coming.next(deadline).await? {
+            reader.feed(&piece);
+            // A page that never waits would leave the other scrapes without an answer.
+            tokio::task::consume_budget().await;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,205 @@
+//! Flink's metrics through Drey, from a real JobManager and a real TaskManager.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use crate::support::{Cluster, Process, Version, eventually, free_port};
+
+/// Where Drey and Flink's reporter serve the metrics of one process.
+struct Metrics {
+    drey: u16,
+    flink: u16,
+}
+
+impl Metrics {
+    fn new() -> Self {
+        Self {
+            drey: free_port(),
+            flink: free_port(),
+        }
+    }
+
+    fn variables(&self) -> [(&'static str, String); 3] {
+        [
+            ("DREY_METRICS_ADDRESS", format!("127.0.0.1:{}", self.drey)),
+            ("DREY_FLINK_METRICS_PORT", self.flink.to_string()),
+            ("DREY_METRICS_CACHE", "0s".to_owned()),
+        ]
+    }
+
+    /// Drey's page.
+    fn page(&self) -> Page {
+        let page = read(self.drey).expect("Drey always answers");
+        assert!(
+            page.head.starts_with("HTTP/1.0 200") || page.head.starts_with("HTTP/1.1 200"),
+            "{}",
+            page.head
+        );
+        page
+    }
+
+    /// Waits until Flink's page is in Drey's.
+    fn complete(&self) -> Page {
+        eventually("Flink's page is complete", || {
+            let page = self.page();
+            (page.own("drey_flink_scrape_success", "") == Some(1.0)).then_some(page)
+        })
+    }
+
+    /// Every series that Flink's reporter has before and after has the same value in Drey's page, unless it moves.
+    fn assert_complete(&self, least: usize) {
+        let (before, drey, after) = (read(self.flink), self.complete(), read(self.flink));
+        let (before, after) = (
+            before.expect("a page").series,
+            after.expect("a page").series,
+        );
+        let mut still = 0;
+        for (series, value) in &before {
+            let Some(later) = after.get(series) else {
+                continue;
+            };
+            let seen = drey.series.get(series);
+            assert!(seen.is_some(), "{series} is not there");
+            if later == value {
+                assert_eq!(seen, Some(value), "{series}");
+                still += 1;
+            }
+        }
+        assert!(
+            still >= least,
+            "{still} of {} series stood still",
+            before.len()
+        );
+        for reason in ["duplicate", "invalid", "conflict", "limit"] {
+            let labels = format!("reason=\"{reason}\"");
+            assert_eq!(
+                drey.own("drey_flink_lines_dropped_total", &labels),
+                Some(0.0),
+                "{reason}"
+            );
+        }
+    }
+}
+
+struct Page {
+    head: String,
+    /// By name and labels.
+    series: BTreeMap<String, String>,
+}
+
+impl Page {
+    /// One of Drey's own.
+    fn own(&self, name: &str, labels: &str) -> Option<f64> {
+        let labels = if labels.is_empty() {
+            String::new()
+        } else {
+            format!("{labels},")
+        };
+        let series = format!("{name}{{{labels}cluster_id=\"default\"}}");
+        self.series
+            .get(&series)
+            .and_then(|value| value.parse().ok())
+    }
+}
+
+fn read(port: u16) -> Option<Page> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream
+        .write_all(b"GET /metrics HTTP/1.0\r\nhost: localhost\r\n\r\n")
+        .ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let samples = body.lines().filter(|line| !line.starts_with('#'));
+    let samples = samples.filter_map(|line| line.rsplit_once(' '));
+    Some(Page {
+        head: head.to_owned(),
+        series: samples
+            .map(|(series, value)| (series.replace(",}", "}"), value.to_owned()))
+            .collect(),
+    })
+}
+
+fn task_manager(cluster: &Cluster, metrics: &Metrics) -> Process {
+    let class = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner";
+    let mut launch = cluster
+        .launch()
+        .command(cluster.java("tm.args", class))
+        .env(
+            "DREY_STATE_DIR",
+            &cluster.path("state-tm").display().to_string(),
+        );
+    for (name, value) in metrics.variables() {
+        launch = launch.env(name, &value);
+    }
+    launch.go()
+}
+
+/// A cluster whose JobManager's metrics are `metrics`.
+fn cluster(version: Version, metrics: &Metrics) -> Cluster {
+    let variables = metrics.variables();
+    variables
+        .into_iter()
+        .fold(Cluster::new(version), |cluster, (name, value)| {
+            cluster.drey_env(name, value)
+        })
+}
+
+#[test]
+fn every_series_of_job_manager_and_task_manager_comes_through() {
+    let (job, task) = (Metrics::new(), Metrics::new());
+    let cluster = cluster(Version::v2(), &job);
+    let _task_manager = task_manager(&cluster, &task);
+    let mut drey = cluster.run();
+    drey.wait_for_logs(&["Serving metrics", "Job is running"]);
+    cluster.rest().wait_running();
+    cluster.rest().wait_for_checkpoints(2);
+    job.assert_complete(20);
+    task.assert_complete(100);
+
+    cluster.drey_ok(&["savepoint"]);
+    let page = job.complete();
+    assert_eq!(
+        page.own(
+            "drey_savepoints_total",
+            "outcome=\"recorded\",reason=\"manual\""
+        ),
+        Some(1.0)
+    );
+    assert_eq!(page.own("drey_savepoint_size_bytes_count", ""), Some(1.0));
+    assert_eq!(page.own("drey_starts_total", "from=\"empty\""), Some(1.0));
+    assert_eq!(page.own("drey_jobs", "status=\"running\""), Some(1.0));
+    assert_eq!(page.own("drey_flink_reachable", ""), Some(1.0));
+    assert!(page.own("drey_restore_point_timestamp_seconds", "") > Some(1e9));
+    assert!(page.own("drey_progress_timestamp_seconds", "") > Some(1e9));
+    drey.term();
+    assert_eq!(drey.exit_code(), 0);
+}
+
+#[test]
+fn a_reporter_of_the_users_moves_and_a_restart_of_flink_is_no_gap() {
+    let (job, task) = (Metrics::new(), Metrics::new());
+    let factory = "org.apache.flink.metrics.prometheus.PrometheusReporterFactory";
+    let cluster = cluster(Version::v1(), &job)
+        .set("metrics.reporter.mine.factory.class", factory)
+        .set("metrics.reporter.mine.port", job.drey)
+        .drey_env("DREY_RESTART", "on-failure");
+    let _task_manager = task_manager(&cluster, &task);
+    let mut drey = cluster.run();
+    drey.wait_for_log("Job is running");
+    cluster.rest().wait_running();
+    cluster.rest().wait_for_checkpoints(2);
+    job.assert_complete(20);
+
+    cluster.kill_job_managers();
+    let page = eventually("Flink runs again", || {
+        // Each of them is answered, whatever there is of Flink.
+        let page = job.page();
+        let restored = page.own("drey_starts_total", "from=\"checkpoint\"") == Some(1.0);
+        (restored && page.own("drey_flink_scrape_success", "") == Some(1.0)).then_some(page)
+    });
+    assert!(page.own("drey_flink_scrapes_total", "outcome=\"complete\"") > Some(1.0));
+    drey.term();
+    assert_eq!(drey.exit_code(), 0);
+}
