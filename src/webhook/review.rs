@@ -33,6 +33,8 @@ pub(super) struct Request {
     pub(super) dry_run: bool,
     /// The pod to be created; `None` when the request is about something else.
     pub(super) pod: Option<Box<Pod>>,
+    /// The pod as it is written, with what this program knows nothing of.
+    written: Option<Box<RawValue>>,
 }
 
 /// The answer, and what has to be told of it elsewhere.
@@ -139,6 +141,10 @@ pub(super) fn read(body: &[u8]) -> Result<Request, Malformed> {
         && wire.sub_resource.is_empty();
     let pod = if creates { Some(pod(&wire)?) } else { None };
     Ok(Request {
+        written: pod
+            .is_some()
+            .then(|| wire.object.map(RawValue::to_owned))
+            .flatten(),
         uid: wire.uid,
         namespace: wire.namespace,
         dry_run: wire.dry_run,
@@ -213,7 +219,7 @@ pub(super) fn answer(request: &Request, verdict: Verdict) -> Answer {
         };
     };
     match verdict {
-        Ok(Outcome::Injected(injected)) => match patch(pod, &injected.pod) {
+        Ok(Outcome::Injected(injected)) => match patch(request, pod, &injected.pod) {
             Ok(patch) => Answer {
                 body: allowed(&request.uid, patch.as_deref(), &injected.warnings),
                 outcome: "injected",
@@ -272,17 +278,13 @@ fn refused(uid: &str, code: u16, reason: &'static str, message: &str) -> Answer 
     }
 }
 
-/// The JSON patch from `before` to `after`; `None` when they are equal.
-///
-/// Both sides are typed, so that what this version of the API does not know stays as it is.
-fn patch(before: &Pod, after: &Pod) -> serde_json::Result<Option<Vec<u8>>> {
-    let patch = json_patch::diff(
-        &serde_json::to_value(before)?,
-        &serde_json::to_value(after)?,
-    );
-    if patch.0.is_empty() {
+/// The JSON patch that makes `after` of `before`, which is the pod of `request`; `None` when they are equal.
+fn patch(request: &Request, before: &Pod, after: &Pod) -> serde_json::Result<Option<Vec<u8>>> {
+    if before == after {
         return Ok(None);
     }
+    let written = request.written.as_deref().map_or("null", RawValue::get);
+    let patch = inject::patch(&serde_json::from_str(written)?, before, after);
     serde_json::to_vec(&patch).map(Some)
 }
 

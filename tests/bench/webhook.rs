@@ -325,6 +325,7 @@ fn start(dir: &std::path::Path, port: u16) -> Webhook {
 /// What an API server sends for a JobManager that Flink's native mode makes, with what it has filled in itself.
 fn review() -> Value {
     let gvk = json!({ "group": "", "version": "v1", "kind": "Pod" });
+    let pod: Value = serde_json::from_str(include_str!("pod.json")).unwrap();
     let gvr = json!({ "group": "", "version": "v1", "resource": "pods" });
     json!({
         "kind": "AdmissionReview",
@@ -343,125 +344,10 @@ fn review() -> Value {
                 "groups": ["system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated"],
                 "extra": { "authentication.kubernetes.io/credential-id": ["JTI=6d0c2d0f-3f6c-4c8b-8d8c-0a7f1d3f6f11"] },
             },
-            "object": pod(),
+            "object": pod,
             "oldObject": null,
             "dryRun": false,
             "options": { "kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1" },
         },
-    })
-}
-
-fn pod() -> Value {
-    let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "apiVersion": "v1", "fieldPath": path } } });
-    json!({
-        "kind": "Pod",
-        "apiVersion": "v1",
-        "metadata": {
-            "generateName": "orders-7c9d8b6f54-",
-            "namespace": "orders",
-            "creationTimestamp": null,
-            "labels": {
-                "app": "orders",
-                "component": "jobmanager",
-                "type": "flink-native-kubernetes",
-                "pod-template-hash": "7c9d8b6f54",
-                "team": "payments",
-            },
-            "annotations": {
-                "drey.io/inject": "true",
-                "flinkdeployment.example.org/commit": "8d1f5c0b3f2a",
-                "prometheus.io/scrape": "true",
-                "prometheus.io/port": "9249",
-            },
-            "ownerReferences": [{
-                "apiVersion": "apps/v1",
-                "kind": "ReplicaSet",
-                "name": "orders-7c9d8b6f54",
-                "uid": "5d3f3a4e-0f9b-4f0c-8a55-0b6f5e8d7c11",
-                "controller": true,
-                "blockOwnerDeletion": true,
-            }],
-            "managedFields": [{
-                "manager": "kube-controller-manager",
-                "operation": "Update",
-                "apiVersion": "v1",
-                "time": "2026-01-02T03:04:05Z",
-                "fieldsType": "FieldsV1",
-                "fieldsV1": { "f:metadata": { "f:generateName": {}, "f:labels": { ".": {}, "f:app": {}, "f:component": {} } },
-                    "f:spec": { "f:containers": { "k:{\"name\":\"flink-main-container\"}": { ".": {}, "f:args": {}, "f:command": {}, "f:image": {} } } } },
-            }],
-        },
-        "spec": {
-            "volumes": [
-                { "name": "flink-config-volume", "configMap": { "name": "flink-config-orders", "defaultMode": 420, "items": [
-                    { "key": "logback-console.xml", "path": "logback-console.xml" },
-                    { "key": "log4j-console.properties", "path": "log4j-console.properties" },
-                    { "key": "config.yaml", "path": "config.yaml" },
-                ] } },
-                { "name": "pod-template-volume", "configMap": { "name": "pod-template-orders", "defaultMode": 420, "items": [
-                    { "key": "taskmanager-pod-template.yaml", "path": "taskmanager-pod-template.yaml" },
-                ] } },
-                { "name": "s3-credentials", "secret": { "secretName": "s3-credentials", "defaultMode": 420 } },
-                { "name": "tmp", "emptyDir": {} },
-                { "name": "kube-api-access-x7k2p", "projected": { "defaultMode": 420, "sources": [
-                    { "serviceAccountToken": { "expirationSeconds": 3607, "path": "token" } },
-                    { "configMap": { "name": "kube-root-ca.crt", "items": [{ "key": "ca.crt", "path": "ca.crt" }] } },
-                    { "downwardAPI": { "items": [{ "path": "namespace", "fieldRef": { "apiVersion": "v1", "fieldPath": "metadata.namespace" } }] } },
-                ] } },
-            ],
-            "containers": [{
-                "name": "flink-main-container",
-                "image": "registry.example.org/payments/orders:2026.01.02-8d1f5c0b3f2a",
-                "command": ["/docker-entrypoint.sh"],
-                "args": ["bash", "-c", "kubernetes-jobmanager.sh kubernetes-application -D execution.attached=true \
-                    -D jobmanager.memory.off-heap.size=134217728b -D jobmanager.memory.jvm-overhead.min=201326592b \
-                    -D jobmanager.memory.jvm-metaspace.size=268435456b -D jobmanager.memory.heap.size=1073741824b \
-                    -D jobmanager.memory.jvm-overhead.max=201326592b"],
-                "ports": [
-                    { "name": "rest", "containerPort": 8081, "protocol": "TCP" },
-                    { "name": "jobmanager-rpc", "containerPort": 6123, "protocol": "TCP" },
-                    { "name": "blobserver", "containerPort": 6124, "protocol": "TCP" },
-                ],
-                "env": [
-                    field("_POD_IP_ADDRESS", "status.podIP"),
-                    field("POD_NAME", "metadata.name"),
-                    { "name": "ENABLE_BUILT_IN_PLUGINS", "value": "flink-s3-fs-hadoop-1.20.2.jar" },
-                    { "name": "AWS_REGION", "value": "eu-central-1" },
-                    { "name": "AWS_ACCESS_KEY_ID", "valueFrom": { "secretKeyRef": { "name": "s3-credentials", "key": "id" } } },
-                    { "name": "AWS_SECRET_ACCESS_KEY", "valueFrom": { "secretKeyRef": { "name": "s3-credentials", "key": "secret" } } },
-                ],
-                "resources": { "limits": { "cpu": "1", "memory": "1600Mi" }, "requests": { "cpu": "1", "memory": "1600Mi" } },
-                "volumeMounts": [
-                    { "name": "flink-config-volume", "mountPath": "/opt/flink/conf" },
-                    { "name": "pod-template-volume", "mountPath": "/opt/flink/pod-template" },
-                    { "name": "s3-credentials", "mountPath": "/etc/s3", "readOnly": true },
-                    { "name": "tmp", "mountPath": "/tmp" },
-                    { "name": "kube-api-access-x7k2p", "readOnly": true, "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount" },
-                ],
-                "terminationMessagePath": "/dev/termination-log",
-                "terminationMessagePolicy": "File",
-                "imagePullPolicy": "IfNotPresent",
-                "securityContext": {
-                    "allowPrivilegeEscalation": false,
-                    "readOnlyRootFilesystem": true,
-                    "capabilities": { "drop": ["ALL"] },
-                },
-            }],
-            "restartPolicy": "Always",
-            "terminationGracePeriodSeconds": 30,
-            "dnsPolicy": "ClusterFirst",
-            "serviceAccountName": "flink",
-            "serviceAccount": "flink",
-            "securityContext": { "runAsNonRoot": true, "runAsUser": 9999, "fsGroup": 9999, "seccompProfile": { "type": "RuntimeDefault" } },
-            "schedulerName": "default-scheduler",
-            "tolerations": [
-                { "key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300 },
-                { "key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300 },
-            ],
-            "priority": 0,
-            "enableServiceLinks": true,
-            "preemptionPolicy": "PreemptLowerPriority",
-        },
-        "status": {},
     })
 }
