@@ -21,6 +21,9 @@ It needs a MutatingWebhookConfiguration whose entries *.drey.io send pods to /in
 and the rights that the chart in deploy/ gives it. \
 Durations are written as 30s, 5m or 24h.";
 
+/// A Lease counts in whole seconds, and is renewed three times before its end.
+const SHORTEST_LEASE: Duration = Duration::from_secs(3);
+
 /// How pods are injected, and how this is served.
 #[derive(Debug, clap::Args)]
 pub(super) struct WebhookArgs {
@@ -266,6 +269,10 @@ fn check(args: &WebhookArgs) -> anyhow::Result<()> {
     if it.tls_dir.is_none() && it.renew_before + it.certificate_overlap >= it.certificate_lifetime {
         let text = "`--renew-before` and `--certificate-overlap` together are not shorter than `--certificate-lifetime`: a \
                     certificate would be replaced as soon as it is made; make its lifetime longer";
+        return Err(failure(text, USAGE));
+    }
+    if it.lease_duration < SHORTEST_LEASE {
+        let text = "`--lease-duration` is shorter than 3s: the replicas would do little else than renew; make it longer";
         return Err(failure(text, USAGE));
     }
     Ok(())

@@ -99,6 +99,7 @@ fn flags_that_make_no_sense_are_usage_errors() {
             "--certificate-lifetime",
         ),
         (vec!["--image=x", "--certificate-overlap=soon"], "soon"),
+        (vec!["--image=x", "--lease-duration=1s"], "--lease-duration"),
         (vec!["--image=x", "--sidecar=maybe"], "maybe"),
     ] {
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_drey"))
