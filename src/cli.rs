@@ -1,4 +1,5 @@
 //! The commands.
+mod check;
 pub mod config;
 mod inject;
 pub(crate) mod inspect;
@@ -82,6 +83,9 @@ enum Command {
     Inject(inject::InjectArgs),
     /// Take out of manifests what was put in
     Uninject(inject::UninjectArgs),
+    /// Check whether Drey can be installed in a Kubernetes cluster, or works there
+    #[command(after_help = check::HELP)]
+    Check(check::CheckArgs),
     /// Show the effective settings and where each comes from
     Config(ConfigArgs),
 }
@@ -158,6 +162,7 @@ fn dispatch(command: Command, env: Vec<(OsString, OsString)>) -> anyhow::Result<
         Command::Webhook(args) => webhook::run(*args),
         Command::Inject(args) => inject::inject(&args),
         Command::Uninject(args) => inject::uninject(&args),
+        Command::Check(args) => check::run(&args, env),
         Command::Config(args) => {
             config::run(&args, env, &mut io::stdout())?;
             Ok(ExitCode::SUCCESS)
@@ -285,5 +290,7 @@ mod tests {
             spelled_out(&["/drey/drey", "status"], &[]),
             ["/drey/drey", "status"]
         );
+        let plugin = ["/usr/local/bin/kubectl-drey", "check"];
+        assert_eq!(spelled_out(&plugin, &[]), plugin);
     }
 }

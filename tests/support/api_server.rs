@@ -131,7 +131,7 @@ impl ApiServer {
             // It waits for a controller that makes service accounts.
             "--disable-admission-plugins=ServiceAccount".to_owned(),
         ];
-        let program = cache().join(format!("kubernetes/{KUBERNETES}/kube-apiserver"));
+        let program = kubernetes("kube-apiserver");
         let log = self.dir.join("apiserver.log");
         self.api = Some(Server::start(&log, &program, &args));
         let admin = self.admin().await;
@@ -269,6 +269,11 @@ async fn ready(admin: &Client) -> Option<()> {
     // Some are made a moment later by the API server itself.
     let namespaces: Api<Namespace> = Api::all(admin.clone());
     namespaces.get("default").await.ok().map(|_| ())
+}
+
+/// One of the programs of Kubernetes.
+pub fn kubernetes(program: &str) -> PathBuf {
+    cache().join(format!("kubernetes/{KUBERNETES}/{program}"))
 }
 
 fn cache() -> PathBuf {
