@@ -540,6 +540,9 @@ make_flink_layer() {
     mkdir -p "$flink"/{quick,usrlib,log} "$out"/{work,merged}
     cp -a "$home"/{bin,conf,lib,plugins} "$flink/"
     rm -f "$flink"/lib/flink-{table,scala,cep}*
+    # As in the official image: what a pod listens on can be reached from others.
+    [[ ! -e $flink/conf/config.yaml ]] || sed -i -e 's/^  \(bind-host\|address\): localhost/  \1: 0.0.0.0/' \
+        -e '/^  host: localhost/d' "$flink/conf/config.yaml"
     cp "$HERE/../images/flink/docker-entrypoint.sh" "$out/upper/"
     chmod 755 "$out/upper/docker-entrypoint.sh"
     chown -R 9999:9999 "$flink"

@@ -48,7 +48,7 @@ path=$("${in_image[@]}" bash -c 'source /opt/flink/bin/config.sh >&2; echo "$(co
     /opt/flink/bin/jobmanager.sh)
 
 # What every JVM gets that lists the classes it loads, in the file whose name comes next.
-listing=(timeout 60 java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 $opens -cp "$path" -Dlog.file=/tmp/flink.file
+listing=(timeout 300 java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 $opens -cp "$path" -Dlog.file=/tmp/flink.file
     -Dlog4j.configurationFile=file:/tmp/conf/log4j-console.properties)
 
 "${in_image[@]}" "${listing[@]}" -XX:DumpLoadedClassList=/tmp/tm.classes $task_manager --configDir /tmp/conf \
