@@ -7,7 +7,8 @@ use kube::Client;
 use serde_json::{Value, json};
 
 use crate::api_server::ApiServer;
-use crate::helm::{only, render};
+use crate::helm::{deploy, only, parse, render};
+use crate::render::rendered;
 
 /// How long an API server may take to act on a configuration that was just made.
 const ACTIVE: Duration = Duration::from_secs(60);
@@ -26,7 +27,7 @@ async fn create(admin: &Client, namespace: &str, pod: &Value) -> Option<String> 
 fn pod(component: Option<&str>, args: &[&str], annotations: &[(&str, &str)]) -> Value {
     let mut metadata = json!({"name": "pod"});
     if let Some(component) = component {
-        metadata["labels"] = json!({"component": component});
+        metadata["labels"] = json!({"type": "flink-native-kubernetes", "component": component});
     }
     for (key, value) in annotations {
         metadata["annotations"][*key] = json!(value);
@@ -97,6 +98,22 @@ async fn without_the_webhook_only_opted_in_jobmanagers_are_refused() {
         (false, "plain", pod(None, &native, &role("taskmanager"))),
         (false, "plain", pod(Some("taskmanager"), &native, &[IN])),
         (false, "plain", pod(None, TASK_MANAGER, &[IN])),
+        (
+            false,
+            "plain",
+            pod(None, &["bin/taskmanager.sh", "start-foreground"], &[IN]),
+        ),
+        (
+            false,
+            "plain",
+            pod(None, &["bash", "-c", "a && bin/taskmanager.sh x"], &[IN]),
+        ),
+        // Not what the word is about.
+        (
+            true,
+            "plain",
+            pod(None, &["standalone-job", "-Dtaskmanager.host=a"], &[IN]),
+        ),
         (false, "plain", pod(None, JOB_MANAGER, &[OUT])),
         (false, "plain", pod(None, JOB_MANAGER, &[])),
         (true, "labelled", pod(None, JOB_MANAGER, &[])),
@@ -106,6 +123,11 @@ async fn without_the_webhook_only_opted_in_jobmanagers_are_refused() {
             pod(None, JOB_MANAGER, &[("other", "annotation")]),
         ),
         (true, "labelled", pod(Some("jobmanager"), &native, &[])),
+        (
+            true,
+            "labelled",
+            pod(None, &["/opt/flink/bin/standalone-job.sh"], &[]),
+        ),
         (true, "labelled", pod(None, JOB_MANAGER, &[IN])),
         (false, "labelled", pod(None, JOB_MANAGER, &[OUT])),
         (false, "labelled", pod(None, TASK_MANAGER, &[])),
@@ -137,12 +159,17 @@ async fn the_policy_refuses_opted_in_pods_that_are_not_injected() {
     .await;
     until_refused(&admin, &pod(None, JOB_MANAGER, &[IN])).await;
     let injected = [IN, ("drey.io/status", "{}")];
+    let operators = [IN, ("flinkdeployment.flink.apache.org/generation", "1")];
+    let mut by_hand = pod(None, JOB_MANAGER, &[IN]);
+    by_hand["spec"]["initContainers"] = json!([{"name": "drey-install", "image": "drey"}]);
 
     for (refused, namespace, pod) in [
         (true, "plain", pod(None, JOB_MANAGER, &[IN])),
         (true, "plain", pod(None, TASK_MANAGER, &[IN])),
         (true, "plain", pod(None, &["sleep"], &[IN])),
         (false, "plain", pod(None, JOB_MANAGER, &injected)),
+        (false, "plain", pod(None, JOB_MANAGER, &operators)),
+        (false, "plain", by_hand),
         (false, "plain", pod(None, JOB_MANAGER, &[OUT])),
         (false, "plain", pod(None, JOB_MANAGER, &[])),
         (true, "labelled", pod(None, JOB_MANAGER, &[])),
@@ -155,6 +182,50 @@ async fn the_policy_refuses_opted_in_pods_that_are_not_injected() {
         assert_eq!(error.is_some(), refused, "{namespace} {pod}: {error:?}");
         if let Some(error) = error {
             assert!(error.contains("Drey is not in it"), "{error}");
+        }
+    }
+}
+
+/// Where an object is, by its own words.
+fn path(object: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let version = text(&object["apiVersion"]);
+    let group = if version == "v1" { "api" } else { "apis" };
+    let kind = text(&object["kind"]).to_lowercase();
+    let plural = match kind.strip_suffix('y') {
+        Some(stem) => format!("{stem}ies"),
+        None => format!("{kind}s"),
+    };
+    let metadata = &object["metadata"];
+    let place = match metadata["namespace"].as_str() {
+        Some(namespace) => format!("namespaces/{namespace}/"),
+        None => String::new(),
+    };
+    format!(
+        "/{group}/{version}/{place}{plural}/{}",
+        text(&metadata["name"])
+    )
+}
+
+/// No field is misspelt, none is of the wrong kind, and every condition is good CEL.
+#[tokio::test]
+async fn a_real_api_server_takes_every_object_word_by_word() {
+    let (server, admin) = server().await;
+    server.namespace("orders").await;
+    for objects in [
+        parse(&std::fs::read_to_string(deploy("install.yaml")).unwrap()),
+        rendered("HA"),
+        rendered("files"),
+        rendered("everything"),
+    ] {
+        for object in objects {
+            let query = "fieldManager=strict&force=true&fieldValidation=Strict";
+            let request = http::Request::patch(format!("{}?{query}", path(&object)))
+                .header("content-type", "application/apply-patch+yaml")
+                .body(serde_json::to_vec(&object).unwrap())
+                .unwrap();
+            let taken = admin.request::<Value>(request).await;
+            assert!(taken.is_ok(), "{}: {:?}", path(&object), taken.err());
         }
     }
 }

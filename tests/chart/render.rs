@@ -30,7 +30,10 @@ fn variants() -> Vec<(&'static str, Vec<String>)> {
         "nodeSelector.zone=a",
         "tolerations[0].operator=Exists",
         "topologySpreadConstraints[0].maxSkew=1",
+        "topologySpreadConstraints[0].topologyKey=zone",
+        "topologySpreadConstraints[0].whenUnsatisfiable=ScheduleAnyway",
         "flink.readNodes=true",
+        "webhook.lookUp={rights,configuration}",
         "flink.serviceAccounts[0].namespace=orders",
         "flink.serviceAccounts[0].name=flink",
         "flink.serviceAccounts[0].clusterId=orders",
@@ -52,7 +55,8 @@ fn variants() -> Vec<(&'static str, Vec<String>)> {
     ]
 }
 
-fn rendered(name: &str) -> Vec<Value> {
+/// The objects of a variant.
+pub fn rendered(name: &str) -> Vec<Value> {
     let variants = variants();
     let found = variants.iter().find(|(variant, _)| *variant == name);
     let (_, args) = found.unwrap();

@@ -15,6 +15,11 @@
 {{- if .Values.certificates.clientCAConfigMap }}
 - --client-ca=/client-ca/ca.crt
 {{- end }}
+{{- with join "," .Values.webhook.lookUp | default "none" }}
+{{- if ne . "rights,owners" }}
+- --look-up={{ . }}
+{{- end }}
+{{- end }}
 - --log-format={{ .Values.log.format }}
 - --log-level={{ .Values.log.level }}
 {{- end }}

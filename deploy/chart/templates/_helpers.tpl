@@ -70,20 +70,21 @@ has(object.metadata.annotations) && 'drey.io/inject' in object.metadata.annotati
 {{ include "drey.cel.annotated" . }} && object.metadata.annotations['drey.io/inject'] != 'false'
 {{- end }}
 
-{{/* Whether Flink's process in the pod is known to be of one kind: by annotation, else by label, else by its command. */}}
+{{/* Whether Flink's process in the pod is known to be of one kind: by annotation, else by native mode's labels, else by its
+     command: the official image's, a script, a class, or one of these somewhere in `bash -c "…"`. */}}
 {{- define "drey.cel.role" -}}
-{{- $words := .words -}}
+{{- $word := printf "word, word.matches('%s')" .words -}}
 has(object.metadata.annotations) && 'drey.io/role' in object.metadata.annotations
 ? object.metadata.annotations['drey.io/role'] == '{{ .role }}'
-: has(object.metadata.labels) && 'component' in object.metadata.labels && object.metadata.labels['component'] in ['jobmanager', 'taskmanager']
-? object.metadata.labels['component'] == '{{ .role }}'
-: object.spec.containers.exists(c, (has(c.command) && c.command.exists(word, word in {{ $words }})) || (has(c.args) && c.args.exists(word, word in {{ $words }})))
+: has(object.metadata.labels) && 'type' in object.metadata.labels && object.metadata.labels['type'] == 'flink-native-kubernetes'
+? 'component' in object.metadata.labels && object.metadata.labels['component'] == '{{ .role }}'
+: object.spec.containers.exists(c, (has(c.command) && c.command.exists({{ $word }})) || (has(c.args) && c.args.exists({{ $word }})))
 {{- end }}
 
 {{- define "drey.cel.jobManager" -}}
-{{ include "drey.cel.role" (dict "role" "jobmanager" "words" "['standalone-job', 'jobmanager']") }}
+{{ include "drey.cel.role" (dict "role" "jobmanager" "words" "(^|[/ ])(standalone-job|jobmanager|kubernetes-jobmanager)([.]sh)?( |$)|ClusterEntry[Pp]oint") }}
 {{- end }}
 
 {{- define "drey.cel.taskManager" -}}
-{{ include "drey.cel.role" (dict "role" "taskmanager" "words" "['taskmanager']") }}
+{{ include "drey.cel.role" (dict "role" "taskmanager" "words" "(^|[/ ])(taskmanager|kubernetes-taskmanager)([.]sh)?( |$)|TaskManagerRunner|TaskExecutorRunner") }}
 {{- end }}
