@@ -48,14 +48,18 @@ test:
 	cargo test --locked --features kill-points
 	{ set +x; } 2>/dev/null
 	$(MAKE) --no-print-directory test-k8s
-	echo "Left out, and in make test-all: the tests against Flink $$FLINK_MATRIX (make test-matrix), and the scenarios in pods with native and standalone mode exchanged. Left out of both: the figures of make bench."
+	echo "Left out, and in make test-all: the tests against Flink $$FLINK_MATRIX (make test-matrix), and the scenarios in pods with native and standalone mode exchanged, with $(ONLY_ALL). Left out of both: the figures of make bench."
 
 test-all: test test-matrix
-	DREY_TEST_EXCHANGE_MODES=1 $(MAKE) --no-print-directory test-k8s
+	DREY_TEST_EXCHANGE_MODES=1 $(MAKE) --no-print-directory test-k8s ALL=1
 
-# What does something to the node itself, or to the directory behind its volumes: left out where the cluster is not our own.
-OWN_NODE := away:: baseline:: lost_node:: object_store:: a_deleted_namespace a_drain_of_the_node a_killed_jobmanager \
+# What does something to the node itself, to the directory behind its volumes, or to the whole cluster: left out where the
+# cluster is not our own.
+OWN_NODE := away:: baseline:: injection:: lost_node:: object_store:: a_deleted_namespace a_drain_of_the_node a_killed_jobmanager \
 	a_killed_sidecar a_new_image a_restart_of_the_kubelet an_orderly_shutdown
+
+# Scenarios whose parts are in others as well: only in `make test-all`, or by name.
+ONLY_ALL := a_bare_pod a_standalone_job_with_the_annotation
 
 # One node for all scenarios, two of which run at a time. Without SCENARIO it ends with the tests, however they end.
 # With DREY_TEST_KUBECONFIG an existing cluster instead.
@@ -69,6 +73,7 @@ test-k8s:
 		tests/setup.sh tools stores cluster >/dev/null
 		if [[ -z "$(SCENARIO)" ]]; then trap 'tests/cluster/node.sh down target/k8s' EXIT; else export DREY_TEST_KEEP=1; fi
 	fi
+	if [[ -z "$(SCENARIO)$(ALL)" ]]; then for name in $(ONLY_ALL); do skip+=(--skip "$$name"); done; fi
 	set -x
 	cargo test --locked --features kill-points --test k8s -- $(SCENARIO) "$${skip[@]}"
 

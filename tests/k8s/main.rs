@@ -24,6 +24,7 @@ mod edits;
 mod ends;
 mod finished;
 mod high_availability;
+mod injection;
 mod lost_node;
 mod moves;
 mod object_store;

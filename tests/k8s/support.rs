@@ -10,12 +10,15 @@ mod namespace;
 mod node;
 mod rest;
 mod run;
+mod submit;
 mod wait;
+mod webhook;
 
 pub use installation::{ROOT, Version};
 pub use job::{JOB_MANAGER, Job, Mode, TASK_MANAGER};
-pub use manifests::{flink_container, load, pod_spec};
-pub use node::output;
+pub use manifests::{flink_container, load, parse, pod_spec};
+pub use node::{output, output_of};
 pub use rest::Rest;
 pub use run::{Run, plain_path, status};
 pub use wait::{eventually, wait_until};
+pub use webhook::Webhook;

@@ -1,17 +1,17 @@
 //! The example job in pods, as `deploy/` has it.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::installation::{Installation, ROOT, Version};
+use super::installation::{ROOT, Version};
 use super::manifests;
 use super::namespace::Namespace;
 use super::rest::Rest;
 use super::run::{Run, plain_path, status};
 use super::wait::{eventually, wait_until};
+use super::webhook::Webhook;
 
 /// The pods of the JobManager, in both modes.
 pub const JOB_MANAGER: &str = "app=example,component=jobmanager";
@@ -44,6 +44,17 @@ impl Mode {
     }
 }
 
+/// How Drey comes into the pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As `deploy/` has it, by hand.
+    ByHand,
+    /// By the webhook: `deploy/examples`.
+    Injected,
+    /// Not at all.
+    Plain,
+}
+
 /// What a test changes in the manifest of a Deployment or a pod template; its second argument is `jobmanager` or
 /// `taskmanager`.
 type Edit = Box<dyn Fn(&mut Value, &str)>;
@@ -52,10 +63,10 @@ type Edit = Box<dyn Fn(&mut Value, &str)>;
 pub struct Job {
     pub namespace: Namespace,
     mode: Mode,
-    version: Version,
-    drey: bool,
-    options: Vec<(String, String)>,
-    args: Vec<String>,
+    pub(super) version: Version,
+    pub(super) form: Form,
+    pub(super) options: Vec<(String, String)>,
+    pub(super) args: Vec<String>,
     edits: Vec<Edit>,
 }
 
@@ -75,6 +86,11 @@ impl Job {
         Self::in_namespace(Namespace::new(purpose, true), mode.wanted(), version)
     }
 
+    /// [`Job::alone`] and [`Job::only`] in one.
+    pub fn only_alone(purpose: &str, mode: Mode, version: Version) -> Self {
+        Self::in_namespace(Namespace::new(purpose, true), mode, version)
+    }
+
     fn in_namespace(namespace: Namespace, mode: Mode, version: Version) -> Self {
         let options = [
             ("execution.checkpointing.interval", "500ms"),
@@ -91,7 +107,7 @@ impl Job {
             namespace,
             mode,
             version,
-            drey: true,
+            form: Form::ByHand,
             options: options.into(),
             args: Vec::new(),
             edits: Vec::new(),
@@ -100,7 +116,14 @@ impl Job {
 
     /// The same pods without Drey in them.
     pub fn plain(mut self) -> Self {
-        self.drey = false;
+        self.form = Form::Plain;
+        self
+    }
+
+    /// The same job with nothing of Drey but the annotation, from `deploy/examples`: for the webhook.
+    pub fn injected(mut self) -> Self {
+        Webhook::install();
+        self.form = Form::Injected;
         self
     }
 
@@ -169,6 +192,12 @@ impl Job {
         }
     }
 
+    /// Starts the job in standalone mode, with other manifests made of its own.
+    pub fn start_with(&self, change: impl FnOnce(Vec<Value>) -> Vec<Value>) {
+        self.namespace.apply(&self.rights());
+        self.namespace.apply(&change(self.standalone()));
+    }
+
     /// A job that has run for a while.
     pub fn start_and_work(&self) -> Run {
         self.start();
@@ -181,7 +210,7 @@ impl Job {
     /// each scenario shows what Drey needs.
     fn rights(&self) -> Vec<Value> {
         let mut rights = manifests::load("rbac.yaml");
-        if self.drey && matches!(self.mode, Mode::Standalone | Mode::Session) {
+        if self.form != Form::Plain && matches!(self.mode, Mode::Standalone | Mode::Session) {
             rights.retain(|object| {
                 object["kind"] == "ServiceAccount" || object["metadata"]["name"] != "flink"
             });
@@ -192,13 +221,19 @@ impl Job {
     /// The manifests of standalone mode, as this test has them.
     pub fn standalone(&self) -> Vec<Value> {
         let mut objects = match self.mode {
+            Mode::Session if self.form == Form::Injected => {
+                manifests::load("examples/session.yaml")
+            }
+            _ if self.form == Form::Injected => manifests::load("examples/standalone.yaml"),
             Mode::HighAvailability => manifests::kustomized(self.namespace.node, "standalone-ha"),
             Mode::Session => manifests::load("session/flink.yaml"),
             _ => manifests::load("standalone/flink.yaml"),
         };
         for object in &mut objects {
-            if let Some(text) = object["data"]["config.yaml"].as_str() {
-                object["data"]["config.yaml"] = json!(manifests::set_options(text, &self.options));
+            for key in ["config.yaml", "FLINK_PROPERTIES"] {
+                if let Some(text) = object["data"][key].as_str() {
+                    object["data"][key] = json!(manifests::set_options(text, &self.options));
+                }
             }
             let labels = &object["spec"]["template"]["metadata"]["labels"];
             if let Some(component) = labels["component"].as_str().map(ToOwned::to_owned) {
@@ -213,69 +248,10 @@ impl Job {
         objects
     }
 
-    /// Submits the job in native mode, from a copy of `deploy/native`.
-    fn submit(&self) {
-        let dir = tempfile::tempdir().unwrap();
-        let native = Path::new(ROOT).join("deploy/native");
-        let mut options = self.options.clone();
-        let mut option = |key: &str, value: &str| options.push((key.to_owned(), value.to_owned()));
-        option("kubernetes.namespace", &self.namespace.name);
-        option("kubernetes.container.image.ref", &self.image());
-        option(
-            "kubernetes.container.image.pull-policy",
-            self.namespace.node.pull_policy(),
-        );
-        if !self.drey {
-            option("kubernetes.entry.path", "/docker-entrypoint.sh");
-        }
-        for component in ["jobmanager", "taskmanager"] {
-            let mut template = manifests::load(&format!("native/{component}.yaml")).remove(0);
-            self.change(&mut template, component);
-            let file = dir.path().join(format!("{component}.yaml"));
-            fs::write(&file, template.to_string()).unwrap();
-            option(
-                &format!("kubernetes.pod-template-file.{component}"),
-                &file.display().to_string(),
-            );
-        }
-        let text = fs::read_to_string(native.join("conf/config.yaml")).unwrap();
-        let text = manifests::set_options(&text, &options);
-        fs::write(dir.path().join("config.yaml"), text).unwrap();
-        let logging = "log4j-console.properties";
-        fs::copy(native.join("conf").join(logging), dir.path().join(logging)).unwrap();
-        let output = self.flink_cli(dir.path()).output().unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        let said = String::from_utf8_lossy(&said);
-        assert!(output.status.success(), "flink run: {said}");
-    }
-
-    fn flink_cli(&self, configuration: &Path) -> Command {
-        let installation = Installation::of(&self.version);
-        let mut command = self
-            .namespace
-            .node
-            .inside(installation.home.join("bin/flink"));
-        let action = if self.version.at_least(2, 0) {
-            "run"
-        } else {
-            "run-application"
-        };
-        command
-            .env("FLINK_CONF_DIR", configuration)
-            .env("FLINK_LOG_DIR", configuration)
-            .env("JAVA_HOME", &installation.java_home)
-            .env("JVM_ARGS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
-            .args([action, "--target", "kubernetes-application"])
-            .args(["--class", "io.drey.example.ExampleJob"])
-            .arg("local:///opt/flink/usrlib/example-job.jar")
-            .args(["--out", "/state/out"])
-            .args(&self.args);
-        command
-    }
-
-    fn change(&self, object: &mut Value, component: &str) {
+    /// The changes of this test to the manifest of a component.
+    pub(super) fn change(&self, object: &mut Value, component: &str) {
         manifests::use_images(object, self.namespace.node, &self.image());
-        if !self.drey {
+        if self.form == Form::Plain {
             manifests::without_drey(object);
         }
         for edit in &self.edits {

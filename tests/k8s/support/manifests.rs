@@ -1,7 +1,7 @@
 //! The manifests of `deploy/`, and the few things that a test changes in them.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -21,7 +21,22 @@ pub fn kustomized(node: &Node, directory: &str) -> Vec<Value> {
     parse(&text, &directory.display().to_string())
 }
 
-fn parse(text: &str, from: &str) -> Vec<Value> {
+/// The configuration of `deploy/native`, and the directory with that of its logging.
+pub fn native() -> (String, PathBuf) {
+    let dir = Path::new(ROOT).join("deploy/native/conf");
+    (fs::read_to_string(dir.join("config.yaml")).unwrap(), dir)
+}
+
+/// The configuration of a Flink home with what `deploy/examples/native` adds, and the directory with that of its logging.
+pub fn native_example(home: &Path) -> (String, PathBuf) {
+    let conf = home.join("conf");
+    let added = Path::new(ROOT).join("deploy/examples/native/config.yaml");
+    let text = [conf.join("config.yaml"), added].map(|file| fs::read_to_string(file).unwrap());
+    (text.join("\n"), conf)
+}
+
+/// The documents in a text of several.
+pub fn parse(text: &str, from: &str) -> Vec<Value> {
     text.split("\n---\n")
         .map(|document| {
             serde_saphyr::from_str(document).unwrap_or_else(|error| panic!("{from}: {error}"))
