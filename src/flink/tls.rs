@@ -13,6 +13,8 @@ use rustls::{
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::root_certificates;
+
 /// Where the certificates are and what is checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TlsSettings {
@@ -124,7 +126,7 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, TlsError> {
     let (certificates, path) = match ca {
         Some(path) => (certificates(path, "the CA")?, path.display().to_string()),
         None => (
-            rustls_native_certs::load_native_certs().certs,
+            root_certificates::trusted(),
             "the system's certificate store".to_owned(),
         ),
     };

@@ -14,6 +14,7 @@ use url::Url;
 
 use super::location::Bucket;
 use super::settings::{AzureSettings, GcsSettings, S3Settings, StorageSettings};
+use crate::root_certificates;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -172,6 +173,14 @@ fn options(settings: &StorageSettings, endpoint: Option<&str>) -> Result<ClientO
         .with_allow_http(http)
         .with_connect_timeout(CONNECT_TIMEOUT.min(settings.timeout()))
         .with_timeout(settings.timeout());
+    // Without any, not even a client for http:// can be made.
+    if let Some(bundled) = root_certificates::missing() {
+        options = options.with_no_system_certificates(true);
+        for certificate in bundled {
+            let certificate = text(Certificate::from_der(certificate))?;
+            options = options.with_root_certificate(certificate);
+        }
+    }
     if let Some(file) = &settings.ca_file {
         for certificate in certificates(file)? {
             options = options.with_root_certificate(certificate);
