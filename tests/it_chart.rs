@@ -8,7 +8,6 @@
 #![allow(unreachable_pub, missing_docs, reason = "modules of a test binary")]
 
 #[path = "support/api_server.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
 mod api_server;
 #[path = "chart/helm.rs"]
 mod helm;
