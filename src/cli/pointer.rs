@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use serde_json::json;
+use tokio::runtime::Runtime;
 
 use super::config::Output;
 use super::run::pointer_error;
@@ -112,12 +113,12 @@ impl Common {
         self.kubernetes || settings.pod_name.is_some()
     }
 
-    /// Where the pointer is kept, locked if it is a file.
-    fn store(&self, settings: &Settings) -> anyhow::Result<Store> {
+    /// Where the pointer is kept, locked if it is a file. A ConfigMap is reached as long as `runtime` lives.
+    fn store(&self, settings: &Settings, runtime: &Runtime) -> anyhow::Result<Store> {
         if !self.is_map(settings) {
             return Store::file(&settings.pointer).map_err(|error| pointer_error(&error));
         }
-        let kube = runtime()?.block_on(Kube::connect(settings.pod_namespace.as_deref()));
+        let kube = runtime.block_on(Kube::connect(settings.pod_namespace.as_deref()));
         let kube = kube.map_err(|error| failure(one_line(&error, 400), USAGE))?;
         let map = PointerMap::new(&kube, &settings.cluster_id);
         Ok(Store::Map(Box::new(MapStore::without_copy(map))))
@@ -126,8 +127,9 @@ impl Common {
 
 fn look(common: &Common, settings: &Settings) -> anyhow::Result<ExitCode> {
     if common.is_map(settings) {
-        let mut store = common.store(settings)?;
-        let found = runtime()?.block_on(store.load());
+        let runtime = runtime()?;
+        let mut store = common.store(settings, &runtime)?;
+        let found = runtime.block_on(store.load());
         let found = found.map_err(|error| pointer_error(&error))?;
         let Some(pointer) = found else {
             return Err(failure(format!("there is no {} yet", store.name()), 1));
@@ -170,9 +172,9 @@ fn change<T: Clone>(
         Some(other) => return Err(unexpected(&other)),
         None => {}
     }
-    let mut store = common.store(settings)?;
-    let prepared = prepare()?;
     let runtime = runtime()?;
+    let mut store = common.store(settings, &runtime)?;
+    let prepared = prepare()?;
     for _ in 0..CONFLICTS {
         let pointer = runtime.block_on(load(&mut store, &settings.cluster_id));
         let mut pointer = pointer.map_err(|error| pointer_error(&error))?;
