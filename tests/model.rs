@@ -9,6 +9,9 @@
 //! What the model leaves out: a job without any checkpoint that goes back to its start (nothing tells Drey of it), a
 //! person's `/stop` behind Drey's back, high availability, and Flink before 1.15.
 
+#[path = "support/search.rs"]
+mod search;
+
 mod model {
     pub(crate) mod acts;
     pub(crate) mod bugs;
@@ -21,14 +24,11 @@ mod model {
     pub(crate) mod world;
 }
 
-use std::collections::BTreeSet;
-use std::time::Instant;
-
 use model::bugs::Bug;
 use model::steps::Search;
 use model::world::Budget;
 use model::{promises, sights};
-use stateright::{Checker, DiscoveryClassification, HasDiscoveries, Model};
+use stateright::HasDiscoveries;
 
 /// One start, and nothing that could go wrong.
 const CALM: Budget = Budget {
@@ -164,40 +164,6 @@ const ALL: Budget = Budget {
 /// How deep everything is searched.
 const DEPTH: usize = 13;
 
-/// Searches until `finish`. Broken promises come first, with their shortest traces printed, then what else was seen.
-fn explore(
-    name: &str,
-    search: Search,
-    (finish, depth): (HasDiscoveries, Option<usize>),
-) -> (Vec<&'static str>, Vec<&'static str>) {
-    let started = Instant::now();
-    let mut builder = search.checker().threads(2).finish_when(finish);
-    if let Some(depth) = depth {
-        builder = builder.target_max_depth(depth);
-    }
-    let checker = builder.spawn_bfs().join();
-    println!(
-        "{name}: {} states, {} steps, depth {}, {:.1?}",
-        checker.unique_state_count(),
-        checker.state_count(),
-        checker.max_depth(),
-        started.elapsed()
-    );
-    let (mut broken, mut seen) = (Vec::new(), Vec::new());
-    for (property, path) in checker.discoveries() {
-        if let DiscoveryClassification::Example = checker.discovery_classification(property) {
-            seen.push(property);
-            continue;
-        }
-        println!("broken: {property}");
-        for step in path.into_actions() {
-            println!("    {step:?}");
-        }
-        broken.push(property);
-    }
-    (broken, seen)
-}
-
 /// All promises hold in every state within `budget`, and the search has come across all of `sights`.
 fn holds(name: &str, budget: Budget, sights: &[&'static str]) {
     holds_to(None, name, budget, sights);
@@ -209,13 +175,7 @@ fn holds_to(depth: Option<usize>, name: &str, budget: Budget, sights: &[&'static
         bug: None,
         notices_failover: true,
     };
-    let (broken, seen) = explore(name, search, (HasDiscoveries::AnyFailures, depth));
-    assert!(broken.is_empty(), "{broken:#?}");
-    let unseen: Vec<_> = sights
-        .iter()
-        .filter(|sight| !seen.contains(sight))
-        .collect();
-    assert!(unseen.is_empty(), "never came across: {unseen:#?}");
+    search::holds(name, search, depth, sights);
 }
 
 #[test]
@@ -300,10 +260,7 @@ fn every_planted_bug_is_found() {
                 bug: Some(*bug),
                 notices_failover: true,
             };
-            let finish = (HasDiscoveries::AnyOf(BTreeSet::from([*promise])), None);
-            !explore(&format!("{bug:?}"), search, finish)
-                .0
-                .contains(promise)
+            !search::finds(&format!("{bug:?}"), search, *promise)
         })
         .collect();
     assert!(unfound.is_empty(), "{unfound:#?}");
@@ -318,10 +275,7 @@ fn a_failover_that_nobody_notices_may_leave_an_aborted_savepoint_in_the_pointer(
         bug: None,
         notices_failover: false,
     };
-    let (broken, _) = explore(
-        "unnoticed failover",
-        search,
-        (HasDiscoveries::AnyFailures, None),
-    );
-    assert_eq!(broken, [promises::LOST]);
+    let finish = HasDiscoveries::AnyFailures;
+    let found = search::explore("unnoticed failover", search, finish, None);
+    assert_eq!(found.broken, [promises::LOST]);
 }

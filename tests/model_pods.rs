@@ -9,6 +9,9 @@
 //! What the model leaves out: the supervisor's way from an order to its savepoint (`tests/model.rs` has it), high
 //! availability, clocks that differ, and a damaged storage.
 
+#[path = "support/search.rs"]
+mod search;
+
 mod model_pods {
     pub(crate) mod bugs;
     pub(crate) mod events;
@@ -21,14 +24,10 @@ mod model_pods {
     pub(crate) mod world;
 }
 
-use std::collections::BTreeSet;
-use std::time::Instant;
-
 use model_pods::bugs::Bug;
 use model_pods::steps::Search;
 use model_pods::world::Budget;
 use model_pods::{promises, sights};
-use stateright::{Checker, DiscoveryClassification, HasDiscoveries, Model};
 
 /// One pod, and nothing that could go wrong.
 const CALM: Budget = Budget {
@@ -159,51 +158,10 @@ const HOLD_AWAY: Budget = Budget {
     ..HOLD
 };
 
-/// Searches until `finish`. Broken promises come first, with their shortest traces printed, then what else was seen.
-fn explore(
-    name: &str,
-    search: Search,
-    finish: HasDiscoveries,
-) -> (Vec<&'static str>, Vec<&'static str>) {
-    let started = Instant::now();
-    let checker = search
-        .checker()
-        .threads(2)
-        .finish_when(finish)
-        .spawn_bfs()
-        .join();
-    println!(
-        "{name}: {} states, {} steps, depth {}, {:.1?}",
-        checker.unique_state_count(),
-        checker.state_count(),
-        checker.max_depth(),
-        started.elapsed()
-    );
-    let (mut broken, mut seen) = (Vec::new(), Vec::new());
-    for (property, path) in checker.discoveries() {
-        if let DiscoveryClassification::Example = checker.discovery_classification(property) {
-            seen.push(property);
-            continue;
-        }
-        println!("broken: {property}");
-        for step in path.into_actions() {
-            println!("    {step:?}");
-        }
-        broken.push(property);
-    }
-    (broken, seen)
-}
-
 /// All promises hold in every state within `budget`, and the search has come across all of `sights`.
 fn holds(name: &str, budget: Budget, sights: &[&'static str]) {
     let search = Search { budget, bug: None };
-    let (broken, seen) = explore(name, search, HasDiscoveries::AnyFailures);
-    assert!(broken.is_empty(), "{broken:#?}");
-    let unseen: Vec<_> = sights
-        .iter()
-        .filter(|sight| !seen.contains(sight))
-        .collect();
-    assert!(unseen.is_empty(), "never came across: {unseen:#?}");
+    search::holds(name, search, None, sights);
 }
 
 #[test]
@@ -312,10 +270,7 @@ fn every_planted_bug_is_found() {
                 budget: *budget,
                 bug: Some(*bug),
             };
-            let finish = HasDiscoveries::AnyOf(BTreeSet::from([*promise]));
-            !explore(&format!("{bug:?}"), search, finish)
-                .0
-                .contains(promise)
+            !search::finds(&format!("{bug:?}"), search, *promise)
         })
         .collect();
     assert!(unfound.is_empty(), "{unfound:#?}");
