@@ -1,7 +1,7 @@
 //! The chart is upgraded and taken away.
 
 use super::is_injected;
-use crate::support::{JOB_MANAGER, Job, Mode, Version, Webhook, eventually};
+use crate::support::{JOB_MANAGER, Job, Mode, Version, Webhook, eventually, wait_until};
 
 /// What is there of the chart and of what the webhook has made.
 fn installed() -> Vec<String> {
@@ -45,7 +45,8 @@ fn an_upgrade_keeps_the_certificate_and_an_uninstall_leaves_the_jobs_and_their_p
     assert!(trusted.starts_with(&kept), "another authority");
 
     Webhook::uninstall();
-    assert_eq!(installed(), Vec::<String>::new());
+    // Its pods answer for a while after they were told to go.
+    wait_until("nothing of the chart to be left", || installed().is_empty());
     assert_eq!(job.wait_running().job, before.job);
     assert!(job.namespace.get(&["configmap", "drey-example"]).is_some());
 
