@@ -12,6 +12,7 @@ mod leave;
 mod lock;
 mod map;
 mod memory;
+mod others;
 mod outcome;
 mod planner;
 mod pod;
