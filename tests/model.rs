@@ -260,7 +260,7 @@ fn every_planted_bug_is_found() {
                 bug: Some(*bug),
                 notices_failover: true,
             };
-            !search::finds(&format!("{bug:?}"), search, *promise)
+            !search::finds(&format!("{bug:?}"), search, promise)
         })
         .collect();
     assert!(unfound.is_empty(), "{unfound:#?}");

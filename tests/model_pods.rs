@@ -270,7 +270,7 @@ fn every_planted_bug_is_found() {
                 budget: *budget,
                 bug: Some(*bug),
             };
-            !search::finds(&format!("{bug:?}"), search, *promise)
+            !search::finds(&format!("{bug:?}"), search, promise)
         })
         .collect();
     assert!(unfound.is_empty(), "{unfound:#?}");

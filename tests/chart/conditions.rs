@@ -72,6 +72,7 @@ async fn install(server: &ApiServer, objects: &[Value], kind: &str, plural: &str
 
 const IN: (&str, &str) = ("drey.io/inject", "true");
 const OUT: (&str, &str) = ("drey.io/inject", "false");
+const YES: (&str, &str) = ("drey.io/inject", "yes");
 const JOB_MANAGER: &[&str] = &["standalone-job", "--job-classname", "org.example.Orders"];
 const TASK_MANAGER: &[&str] = &["taskmanager"];
 
@@ -89,11 +90,7 @@ async fn without_the_webhook_only_opted_in_jobmanagers_are_refused() {
         (true, "plain", pod(None, JOB_MANAGER, &[IN])),
         // What is not known for certain might be a JobManager.
         (true, "plain", pod(None, &native, &[IN])),
-        (
-            true,
-            "plain",
-            pod(None, &native, &[("drey.io/inject", "yes")]),
-        ),
+        (true, "plain", pod(None, &native, &[YES])),
         (true, "plain", pod(None, TASK_MANAGER, &role("jobmanager"))),
         (false, "plain", pod(None, &native, &role("taskmanager"))),
         (false, "plain", pod(Some("taskmanager"), &native, &[IN])),
