@@ -102,3 +102,23 @@ fn a_whole_cycle_over_s3_loses_and_repeats_nothing_1_20() {
 fn a_whole_cycle_over_s3_loses_and_repeats_nothing_2_x() {
     cycle(Version::v2());
 }
+
+/// As in an image with nothing but Drey in it, where not even a client for http:// could be made.
+#[test]
+fn where_the_system_has_no_certificates_a_store_is_reached_all_the_same() {
+    let server = Server::s3("bucket");
+    let empty = server.dir.path().join("empty.pem");
+    fs::write(&empty, "").unwrap();
+
+    let mut drey = Command::new(env!("CARGO_BIN_EXE_drey"));
+    drey.env_clear()
+        .env("SSL_CERT_FILE", &empty)
+        .env("AWS_ACCESS_KEY_ID", "test")
+        .env("AWS_SECRET_ACCESS_KEY", "secret")
+        .args(["inspect", "--storage-allow-http", "--s3-path-style=true"])
+        .args(["--s3-endpoint", &server.url(), "s3://bucket/savepoint"]);
+    let output = drey.output().unwrap();
+
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("NoSuchKey"), "{said}");
+}
