@@ -19,6 +19,14 @@ fn install_yaml_is_what_the_chart_renders() {
     );
 }
 
+/// The image's tag, when none is given.
+#[test]
+fn the_chart_installs_the_version_that_it_comes_with() {
+    let chart: Value =
+        serde_saphyr::from_str(&fs::read_to_string(deploy("chart/Chart.yaml")).unwrap()).unwrap();
+    assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
+}
+
 /// Minimal is what they promise: the annotation, and nothing else of Drey.
 #[test]
 fn the_examples_have_nothing_of_drey_but_the_annotation() {
