@@ -76,16 +76,11 @@ const YES: (&str, &str) = ("drey.io/inject", "yes");
 const JOB_MANAGER: &[&str] = &["standalone-job", "--job-classname", "org.example.Orders"];
 const TASK_MANAGER: &[&str] = &["taskmanager"];
 
-#[tokio::test]
-async fn without_the_webhook_only_opted_in_jobmanagers_are_refused() {
-    let (server, admin) = server().await;
-    let kind = "MutatingWebhookConfiguration";
-    install(&server, &render(&[]), kind, "mutatingwebhookconfigurations").await;
+/// Whether a pod is refused while there is no webhook: in a namespace, with a way to be known.
+fn without_webhook() -> Vec<(bool, &'static str, Value)> {
     let native = ["bash", "-c", "exec java"];
     let role = |role| [IN, ("drey.io/role", role)];
-    until_refused(&admin, &pod(None, JOB_MANAGER, &[IN])).await;
-
-    for (refused, namespace, pod) in [
+    vec![
         (true, "plain", pod(Some("jobmanager"), &native, &[IN])),
         (true, "plain", pod(None, JOB_MANAGER, &[IN])),
         // What is not known for certain might be a JobManager.
@@ -131,7 +126,17 @@ async fn without_the_webhook_only_opted_in_jobmanagers_are_refused() {
         (false, "labelled", pod(None, &native, &[])),
         (false, "drey-system", pod(None, JOB_MANAGER, &[IN])),
         (false, "kube-system", pod(None, JOB_MANAGER, &[IN])),
-    ] {
+    ]
+}
+
+#[tokio::test]
+async fn without_the_webhook_only_opted_in_jobmanagers_are_refused() {
+    let (server, admin) = server().await;
+    let kind = "MutatingWebhookConfiguration";
+    install(&server, &render(&[]), kind, "mutatingwebhookconfigurations").await;
+    until_refused(&admin, &pod(None, JOB_MANAGER, &[IN])).await;
+
+    for (refused, namespace, pod) in without_webhook() {
         let error = create(&admin, namespace, &pod).await;
         assert_eq!(error.is_some(), refused, "{namespace} {pod}: {error:?}");
         if let Some(error) = error {
