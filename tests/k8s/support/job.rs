@@ -401,7 +401,9 @@ impl Job {
     pub fn verdict_on(&self, directory: &str, min: u64) -> (bool, String) {
         let mut command = Command::new("python3");
         command.args(["-B", &format!("{ROOT}/images/example-job/check.py")]);
-        command.arg(self.namespace.files(&self.image(), directory).path());
+        // A copy is there as long as this.
+        let files = self.namespace.files(&self.image(), directory);
+        command.arg(files.path());
         let output = command.args(["--min", &min.to_string()]).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         (output.status.success(), text)
