@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: help demo test test-all test-k8s test-matrix bench bench-k8s bench-webhook build install-yaml clean
+.PHONY: help demo test test-all test-k8s test-matrix bench bench-metrics bench-k8s bench-webhook build install-yaml clean
 
 # Where rustup puts cargo, should it be installed just now.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -22,6 +22,7 @@ help:
 	make test-all     these, the older versions of Flink, and the scenarios in pods with the modes exchanged
 	make test-matrix  the tests against the older versions of Flink
 	make bench        what Drey costs, in time and memory
+	make bench-metrics  what a scrape through Drey costs beside a direct one
 	make bench-k8s    what it costs and saves in pods of a real Kubernetes node, beside plain Flink; 20 minutes
 	make bench-webhook  admissions per second, their latency, and the memory that the webhook takes
 	make build        the static binary, for release
@@ -39,7 +40,7 @@ demo:
 
 test:
 	@$(VERSIONS)
-	tests/setup.sh default stores cluster >/dev/null
+	tests/setup.sh default stores prometheus cluster >/dev/null
 	set -x
 	cargo fmt --check
 	cargo clippy --locked --all-targets --all-features -- -D warnings
@@ -90,6 +91,14 @@ bench:
 	paths=$$(tests/setup.sh flink $$FLINK_2 job $$FLINK_2 java $$FLINK_2)
 	mapfile -t flink <<<"$$paths"
 	python3 -B tests/bench/bench.py "$$drey" "$${flink[@]}"
+
+bench-metrics:
+	@$(VERSIONS)
+	tests/setup.sh tools
+	drey=$$(cargo build --locked --release --message-format=json-render-diagnostics | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
+	paths=$$(tests/setup.sh flink $$FLINK_2 java $$FLINK_2)
+	mapfile -t flink <<<"$$paths"
+	python3 -B tests/bench/metrics.py "$$drey" "$${flink[@]}"
 
 bench-k8s:
 	@$(VERSIONS)

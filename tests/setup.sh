@@ -15,6 +15,7 @@
 #   gcs               fake-gcs-server                             prints the binary
 #   azurite           Azurite                                     prints the script that starts its blob service
 #   stores            the three, and the plugins of FLINK_1 and FLINK_2, with Go, npm and Maven where they are missing
+#   prometheus        Prometheus and promtool                     prints the directory of both
 #   kubernetes        kube-apiserver, kubelet and so on         prints the directory
 #   etcd, coredns     what else a cluster consists of             print the binary
 #   helm              Helm, for deploy/chart                      prints the binary
@@ -388,6 +389,22 @@ make_s3_plugin() {
 
 readonly MODULES=$HERE/cluster
 
+part_prometheus() {
+    build "$CACHE/prometheus/debian-$DEBIAN" make_prometheus
+    echo "$CACHE/prometheus/debian-$DEBIAN/usr/bin"
+}
+
+# Unpacked, not installed: as a service it would start on the machine.
+make_prometheus() {
+    have apt-get || die "no apt-get to download Debian's prometheus with"
+    (
+        cd "$1"
+        apt-get -q download prometheus >/dev/null 2>&1 || { quietly apt-get -q update && quietly apt-get -q download prometheus; }
+        quietly dpkg-deb -x prometheus_*.deb .
+        rm prometheus_*.deb
+    )
+}
+
 part_kubernetes() {
     build "$CACHE/kubernetes/$KUBERNETES" make_kubernetes
     echo "$CACHE/kubernetes/$KUBERNETES"
@@ -579,7 +596,7 @@ main() {
             start "$1" "$2"
             shift
             ;;
-        s3 | gcs | azurite | versions | kubernetes | etcd | coredns | helm | node | base-image | images) start "$1" ;;
+        s3 | gcs | azurite | prometheus | versions | kubernetes | etcd | coredns | helm | node | base-image | images) start "$1" ;;
         stores) for part in s3 gcs azurite "s3-plugin $FLINK_1" "s3-plugin $FLINK_2"; do start $part; done ;;
         default) for version in $FLINK_1 $FLINK_2; do start java-args "$version"; done ;;
         cluster) for part in kubernetes etcd coredns helm node images; do start "$part"; done ;;

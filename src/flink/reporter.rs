@@ -36,16 +36,23 @@ pub fn reporter_keys(
     ports: Ports,
 ) -> BTreeMap<String, String> {
     let mut keys = BTreeMap::new();
+    let mut moved = false;
     for name in started(configuration) {
         let port = format!("{PREFIX}{name}.port");
-        let now = configuration.get(&port).map_or(USUAL, String::as_str);
-        if is_prometheus(configuration, name) && (name == OWN || takes(now, served)) {
-            keys.insert(port, ports.to_string());
+        let now = configuration.get(&port).map(String::as_str);
+        if !is_prometheus(configuration, name) {
+            continue;
+        }
+        if name == OWN || takes(now.unwrap_or(USUAL), served) {
+            keys.insert(port, text(ports));
+            moved = true;
+        } else if let Some(number) = now.filter(|now| now.parse::<u16>().is_ok()) {
+            keys.insert(port, format!("{number},"));
         }
     }
-    if keys.is_empty() {
+    if !moved {
         keys.insert(format!("{PREFIX}{OWN}.factory.class"), FACTORY.to_owned());
-        keys.insert(format!("{PREFIX}{OWN}.port"), ports.to_string());
+        keys.insert(format!("{PREFIX}{OWN}.port"), text(ports));
         if let Some(list) = listed(configuration) {
             let list = list.iter().filter(|name| **name != OWN).chain([&OWN]);
             let list: Vec<&str> = list.copied().collect();
@@ -53,6 +60,15 @@ pub fn reporter_keys(
         }
     }
     keys
+}
+
+/// As Flink takes it. A port that is a number to YAML, Flink 1.19 and 1.20 do not see in `config.yaml`, and the reporter takes
+/// 9249: `MetricConfig` is a `Properties`, which has no value for a key whose value is no `String`. A list of one is.
+fn text(ports: Ports) -> String {
+    match ports.first == ports.last {
+        true => format!("{},", ports.first),
+        false => ports.to_string(),
+    }
 }
 
 /// The names of the reporters that Flink starts.
@@ -174,14 +190,29 @@ mod tests {
             ("metrics.reporter.drey.factory.class", FACTORY),
             ("metrics.reporter.drey.port", "9250-9260"),
         ];
+        let mut beside = own.to_vec();
+        // The same port, as text.
+        beside.push(("metrics.reporter.prom.port", "9999,"));
         assert_eq!(
             keys(&[class, ("metrics.reporter.prom.port", "9999")]),
-            pairs(&own)
+            pairs(&beside)
         );
+        let range = ("metrics.reporter.prom.port", "9990-9999");
+        assert_eq!(keys(&[class, range]), pairs(&own));
         // Not started, so not there.
         let mut listed = own.to_vec();
         listed.push(("metrics.reporters", "jmx,drey"));
         assert_eq!(keys(&[class, ("metrics.reporters", "jmx")]), pairs(&listed));
+    }
+
+    #[test]
+    fn one_port_is_no_number_to_yaml() {
+        let one = Ports {
+            first: 9250,
+            last: 9250,
+        };
+        let keys = reporter_keys(&BTreeMap::new(), 9249, one);
+        assert_eq!(keys["metrics.reporter.drey.port"], "9250,");
     }
 
     #[test]

@@ -142,6 +142,8 @@ macro_rules! own {
 own! {
     /// 1, with the version of Drey.
     build_info: GaugeVec = "drey_build_info" { "version": [env!("CARGO_PKG_VERSION")] }
+    /// When this process was started, as Unix time.
+    start_time: GaugeVec = "drey_start_timestamp_seconds" {}
     /// Savepoints that were asked for, by reason and by what became of them; `recorded` ones were read back.
     savepoints: IntCounterVec = "drey_savepoints_total" { "reason": REASONS, "outcome": ["recorded", "failed"] }
     /// Time from the stored intent of a savepoint to its record.
@@ -315,6 +317,8 @@ impl Own {
         own.build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1.0);
+        let now = jiff::Timestamp::now().as_duration().as_secs_f64();
+        own.start_time.with_label_values::<&str>(&[]).set(now);
         own
     }
 

@@ -29,6 +29,7 @@ mod kills;
 #[cfg(feature = "test-matrix")]
 mod matrix;
 mod metrics;
+mod monitoring;
 mod rest;
 mod restore;
 mod session;

@@ -1,19 +1,19 @@
 //! Flink's metrics through Drey, from a real JobManager and a real TaskManager.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use crate::support::{Cluster, Process, Version, eventually, free_port};
 
 /// Where Drey and Flink's reporter serve the metrics of one process.
-struct Metrics {
-    drey: u16,
+pub(super) struct Metrics {
+    pub(super) drey: u16,
     flink: u16,
 }
 
 impl Metrics {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             drey: free_port(),
             flink: free_port(),
@@ -47,34 +47,35 @@ impl Metrics {
         })
     }
 
-    /// Every series that Flink's reporter has before and after has the same value in Drey's page, unless it moves.
+    /// Every series that Flink's reporter has is in Drey's page, with the same value unless it moves: what differs between two
+    /// equal readings of the reporter does so in no second round.
     fn assert_complete(&self, least: usize) {
-        let (before, drey, after) = (read(self.flink), self.complete(), read(self.flink));
-        let (before, after) = (
-            before.expect("a page").series,
-            after.expect("a page").series,
-        );
-        let mut still = 0;
-        for (series, value) in &before {
-            let Some(later) = after.get(series) else {
-                continue;
+        let mut unequal: Option<BTreeSet<String>> = None;
+        eventually("all values are equal", || {
+            let (before, drey, after) = (read(self.flink)?, self.complete(), read(self.flink)?);
+            let lasting = |series: &&String| after.series.contains_key(*series);
+            let still = |series: &&String| before.series.get(*series) == after.series.get(*series);
+            let missing = before.series.keys().filter(lasting);
+            let missing = missing.filter(|series| !drey.series.contains_key(*series));
+            assert_eq!(missing.collect::<Vec<_>>(), Vec::<&String>::new());
+            assert!(before.series.keys().filter(still).count() >= least);
+            let other = |series: &&String| drey.series.get(*series) != before.series.get(*series);
+            let found = before.series.keys().filter(still).filter(other).cloned();
+            let found: BTreeSet<String> = found.collect();
+            let left = match unequal.take() {
+                Some(earlier) => &earlier & &found,
+                None => found,
             };
-            let seen = drey.series.get(series);
-            assert!(seen.is_some(), "{series} is not there");
-            if later == value {
-                assert_eq!(seen, Some(value), "{series}");
-                still += 1;
-            }
-        }
-        assert!(
-            still >= least,
-            "{still} of {} series stood still",
-            before.len()
-        );
+            eprintln!("unequal so far: {left:?}");
+            let done = left.is_empty();
+            unequal = Some(left);
+            done.then_some(())
+        });
+        let page = self.complete();
         for reason in ["duplicate", "invalid", "conflict", "limit"] {
             let labels = format!("reason=\"{reason}\"");
             assert_eq!(
-                drey.own("drey_flink_lines_dropped_total", &labels),
+                page.own("drey_flink_lines_dropped_total", &labels),
                 Some(0.0),
                 "{reason}"
             );
@@ -121,7 +122,7 @@ fn read(port: u16) -> Option<Page> {
     })
 }
 
-fn task_manager(cluster: &Cluster, metrics: &Metrics) -> Process {
+pub(super) fn task_manager(cluster: &Cluster, metrics: &Metrics) -> Process {
     let class = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner";
     let mut launch = cluster
         .launch()
@@ -137,7 +138,7 @@ fn task_manager(cluster: &Cluster, metrics: &Metrics) -> Process {
 }
 
 /// A cluster whose JobManager's metrics are `metrics`.
-fn cluster(version: Version, metrics: &Metrics) -> Cluster {
+pub(super) fn cluster(version: Version, metrics: &Metrics) -> Cluster {
     let variables = metrics.variables();
     variables
         .into_iter()
@@ -183,7 +184,11 @@ fn a_reporter_of_the_users_moves_and_a_restart_of_flink_is_no_gap() {
     let factory = "org.apache.flink.metrics.prometheus.PrometheusReporterFactory";
     let cluster = cluster(Version::v1(), &job)
         .set("metrics.reporter.mine.factory.class", factory)
-        .set("metrics.reporter.mine.port", job.drey)
+        // Of both processes, since they share this machine's ports.
+        .set(
+            "metrics.reporter.mine.port",
+            format!("{}-{}", job.drey, task.drey),
+        )
         .drey_env("DREY_RESTART", "on-failure");
     let _task_manager = task_manager(&cluster, &task);
     let mut drey = cluster.run();
