@@ -232,6 +232,8 @@ fn has_address(pod: &Pod, ip: &str, uid: &str) -> bool {
     seen.pod.uid != uid
         && seen.pod.ip.as_deref() == Some(ip)
         && !seen.is_over()
+        // One that is going may have had it before.
+        && seen.deletion.is_none()
         && shared(pod) != Some(true)
 }
 
