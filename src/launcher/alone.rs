@@ -47,7 +47,13 @@ pub fn leave_behind(settings: &Settings) -> io::Result<()> {
     settings.rest_client_key = None;
     settings.rest_bearer_file = None;
     settings.rest_basic_file = None;
+    settings.metrics_address = None;
+    settings.metrics_web_config = None;
+    settings.metrics_relabel = None;
     let file = file(&settings.socket);
+    if let Some(directory) = file.parent() {
+        fs::create_dir_all(directory)?;
+    }
     let new = file.with_extension("json.new");
     fs::write(&new, serde_json::to_string_pretty(&settings.to_env())?)?;
     fs::rename(&new, &file)
