@@ -7,7 +7,7 @@ use tracing::{error, info, warn};
 use super::planner::Completed;
 use super::{Supervisor, random};
 use crate::domain::job::{JobId, JobStatus, JobView};
-use crate::domain::pointer::{Parent, Run, RunId};
+use crate::domain::pointer::{JobEntry, Parent, Run, RunId};
 use crate::domain::restore::{Restored, restore_mismatch};
 use crate::flink::rest::RestError;
 use crate::flink::restore_keys::RestoreKeys;
@@ -198,7 +198,10 @@ impl Supervisor {
     async fn supersede(&mut self, key: &str, id: i64, at: Timestamp) {
         let mut entry = self.pointer.jobs.get(key).cloned().unwrap_or_default();
         let changed = entry.supersede_above(id, at);
-        if changed && self.update(key, |known| *known = entry.clone()).await {
+        let again = |known: &mut JobEntry| {
+            known.supersede_above(id, at);
+        };
+        if changed && self.update(key, again).await {
             warn!(
                 job = key,
                 restored_checkpoint_id = id,
