@@ -100,11 +100,20 @@ impl MapStore {
     /// What a watch has shown. Older than what is known here it cannot be told from newer: it only counts as news, the next
     /// write shows whether it was.
     pub fn seen(&mut self, document: Option<Document>) {
-        if self.behind {
-            // What is known here is more than what stands there; only the version is news.
-            self.document.version = document.and_then(|document| document.version);
+        if self.behind
+            && !document
+                .as_ref()
+                .is_some_and(|seen| self.is_outdated_by(seen))
+        {
+            // What is known here is more than what stands there; only the version is news, and the lock, which is never
+            // written anywhere else.
+            self.document.version = document.as_ref().and_then(|seen| seen.version.clone());
+            if let Some(seen) = document.filter(|seen| seen.lock_damage.is_none()) {
+                self.document.lock = seen.lock;
+            }
             return;
         }
+        self.behind = false;
         // A map that was deleted, or whose lock somebody has damaged, says nothing about who holds the lock.
         let silent = document
             .as_ref()
@@ -115,6 +124,13 @@ impl MapStore {
             self.document.lock = lock;
         }
         self.known = true;
+    }
+
+    /// The highest generation wins, and of two equal ones the one that everybody sees.
+    fn is_outdated_by(&self, seen: &Document) -> bool {
+        let own = self.document.pointer.good().map(|own| own.generation);
+        let theirs = seen.pointer.good().map(|theirs| theirs.generation);
+        theirs.is_some() && theirs >= own
     }
 
     /// `me` runs the JobManager, alone or, with high availability (`shared`), with other pods of its template: puts it back
@@ -168,10 +184,20 @@ impl MapStore {
         }
     }
 
-    /// What the last container of this pod knew.
-    pub fn load_copy(&mut self) -> Option<Pointer> {
+    /// Whether the last container of this pod knew that the pod `uid` holds the lock.
+    #[must_use]
+    pub fn copy_says_held(&self, uid: &str) -> bool {
+        self.read_copy().is_some_and(|(_, lock)| lock.holds(uid))
+    }
+
+    fn read_copy(&self) -> Option<(Pointer, Lock)> {
         let text = fs::read_to_string(self.copy.as_ref()?).ok()?;
-        let (pointer, lock): (Pointer, Lock) = serde_json::from_str(&text).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    /// What the last container of this pod knew counts until the API server shows what is newer.
+    pub fn load_copy(&mut self) -> Option<Pointer> {
+        let (pointer, lock) = self.read_copy()?;
         self.document.pointer = Sight::Good(pointer.clone());
         self.document
             .savepoint_path

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::cluster::high_availability;
+use super::planner::storage_for;
 use super::start::SESSION_START;
 use super::{RETRY, Shutdown, Supervisor};
 use crate::control::{Prepare, Reply};
@@ -94,8 +95,13 @@ impl Supervisor {
 
     /// The restore step, once the lock is held.
     async fn prepare_in_pod(&mut self, flink: &Prepare) -> Reply {
-        self.merge_copy(flink).await;
-        if let Err(refused) = self.edit_before_start().await {
+        // Flink's own keys say how its storage is reached.
+        self.storage = storage_for(&self.settings, &flink.configuration);
+        let looked = match self.merge_copy(flink).await {
+            Ok(()) => self.edit_before_start().await,
+            refused => refused,
+        };
+        if let Err(refused) = looked {
             return refused;
         }
         self.end_old_task_managers(flink).await;
@@ -365,6 +371,13 @@ impl Supervisor {
         };
         let passed_on = !lock.holders.is_empty() || lock.waiter(&uid).is_some();
         self.cluster.is_some() && !lock.holds(&uid) && (passed_on || self.run_is_stopped())
+    }
+
+    /// The lock, as it was read last, is not this pod's.
+    pub(super) fn lost_lock(&self) -> bool {
+        let lock = self.store.as_map().map(|map| &map.document().lock);
+        let parts = lock.zip(self.pod_uid());
+        parts.is_some_and(|(lock, uid)| !lock.holds(&uid))
     }
 
     /// Until when this pod will be gone is told to those that wait: should its node be lost, it is all they know.

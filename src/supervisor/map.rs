@@ -76,13 +76,11 @@ impl Supervisor {
     }
 
     /// The last container of this very pod held the lock, and nobody can take it away from a pod that lives.
-    fn holds_by_copy(&mut self) -> bool {
+    fn holds_by_copy(&self) -> bool {
         let uid = self.pod_uid();
-        let Some(map) = self.store.map() else {
-            return false;
-        };
-        let known = map.load_copy().is_some();
-        known && uid.is_some_and(|uid| map.document().lock.holds(&uid))
+        let map = self.store.as_map();
+        map.zip(uid)
+            .is_some_and(|(map, uid)| map.copy_says_held(&uid))
     }
 
     /// The API server is away: the pointer is kept beside the savepoints, and in this pod, until it is back.
@@ -133,28 +131,49 @@ impl Supervisor {
 
     /// What was written while the API server was away is newer than what stands in the ConfigMap; and where there is no
     /// ConfigMap any more, the copy is all there is: its deletion is no reason for a start from empty state.
-    pub(super) async fn merge_copy(&mut self, flink: &Prepare) {
+    ///
+    /// # Errors
+    /// When the copy may be all there is, and cannot be read.
+    pub(super) async fn merge_copy(&mut self, flink: &Prepare) -> Result<(), Reply> {
         let location = self.aside(&self.pointer).or_else(|| self.aside_of(flink));
-        let Some(location) = location else { return };
-        let bytes = match self.storage.read_small(&location).await {
-            Ok(bytes) => bytes,
+        let Some(location) = location else {
+            return Ok(());
+        };
+        let copy = match self.storage.read_small(&location).await {
+            Ok(bytes) => serde_json::from_slice::<Pointer>(&bytes)
+                .map_err(|error| (format!("it is damaged: {error}"), 1)),
+            Err(error) if error.kind() == StorageErrorKind::NotFound => return Ok(()),
             Err(error) => {
-                if error.kind() != StorageErrorKind::NotFound {
-                    warn!(
-                        error = one_line(&error, 300),
-                        "Pointer's copy cannot be read"
-                    );
-                }
-                return;
+                let code = if error.is_retryable() { 75 } else { 1 };
+                Err((one_line(&error, 300), code))
             }
         };
-        let copy: Pointer = match serde_json::from_slice(&bytes) {
-            Ok(copy) => copy,
-            Err(error) => {
-                warn!(%error, copy = location.as_str(), "Pointer's copy is damaged");
-                return;
+        match copy {
+            Ok(copy) => {
+                self.merge(copy, &location);
+                Ok(())
             }
-        };
+            Err((why, code)) => self
+                .refused_without(&location, &why, code)
+                .map_or(Ok(()), Err),
+        }
+    }
+
+    /// Beside a pointer the copy is only the day before's; without one, what it says cannot be guessed.
+    fn refused_without(&self, copy: &Location, why: &str, code: u8) -> Option<Reply> {
+        let copy = copy.as_str();
+        warn!(why, copy, "Pointer's copy cannot be used");
+        if self.pointer.generation > 0 {
+            return None;
+        }
+        let error = format!(
+            "not started: there is no pointer in the namespace, and the copy beside the savepoints, {copy}, cannot be read: \
+             {why}; mend that, or say with `drey pointer set` or `drey pointer clear`, and --kubernetes, what to start from"
+        );
+        Some(Reply::Failed { error, code })
+    }
+
+    fn merge(&mut self, copy: Pointer, location: &Location) {
         if copy.cluster_id != self.settings.cluster_id {
             return;
         }
@@ -218,10 +237,18 @@ impl Supervisor {
             .as_ref()
             .and_then(|document| document.pointer.good().cloned());
         let Some(map) = self.store.map() else { return };
+        let was_behind = map.is_behind();
         map.seen(document);
         let behind = map.is_behind();
         if !self.loaded {
             return;
+        }
+        if let Some(theirs) = theirs.clone().filter(|_| was_behind && !behind) {
+            info!(
+                generation = theirs.generation,
+                "The API server is back, and has what this pod does not know"
+            );
+            self.pointer = theirs;
         }
         if immutable {
             self.tell_immutable();

@@ -8,12 +8,16 @@ use crate::control::{Reply, Settled, SettledOutcome, Then};
 use crate::domain::job::JobStatus;
 use crate::domain::pointer::{JobEntry, TriggerReason};
 use crate::domain::supervise::{Outcome, Process};
+use crate::kubernetes::events::Event;
 
 impl Supervisor {
     /// Tells the launcher when every job has come to its end.
     pub(super) async fn settle(&mut self) -> Option<Timestamp> {
         let not_ours = self.is_standby() || self.gave_up_lock();
-        if self.needs_nothing_more() || (self.process == Process::Gone && not_ours) {
+        if self.needs_nothing_more()
+            || (self.process == Process::Gone && not_ours)
+            || self.runs_without_lock().await
+        {
             self.let_flink_end().await;
             return None;
         }
@@ -65,7 +69,8 @@ impl Supervisor {
     async fn let_flink_end(&mut self) {
         if self.process == Process::Running {
             if let Some(back) = self.order.take() {
-                let again = self.shutdown.is_none() && self.is_outdated_standby();
+                let waits = self.is_outdated_standby() || self.gave_up_lock();
+                let again = self.shutdown.is_none() && waits;
                 let then = if again { Then::Again } else { Then::EndAsFlink };
                 let settled = Vec::new();
                 let _ = back.send(Reply::Terminate { settled, then });
@@ -83,6 +88,32 @@ impl Supervisor {
     /// on with the job.
     fn needs_nothing_more(&self) -> bool {
         self.container_restarts() || self.leadership.free || self.is_outdated_standby()
+    }
+
+    /// Another pod has the lock while a JobManager runs here that nobody will ask for anything more: the supervisor that gave
+    /// the lock away was killed before it could end the JobManager, or a person emptied the lock and the other pod was quicker.
+    async fn runs_without_lock(&mut self) -> bool {
+        let alone = self
+            .cluster
+            .as_ref()
+            .is_some_and(|cluster| cluster.application && !cluster.high_availability);
+        let unsettled = self.jobs.values().all(|job| job.settled.is_none());
+        let lost = alone && unsettled && self.process == Process::Running && self.gave_up_lock();
+        if !lost || self.order.is_none() {
+            return false;
+        }
+        // What a watch has shown may be older than this pod's own write.
+        let seen = match self.store.map() {
+            Some(map) => map.load().await.is_ok(),
+            None => false,
+        };
+        if !seen || !self.gave_up_lock() {
+            return false;
+        }
+        let text = "Another pod has the lock, and runs the job or will: this JobManager is ended";
+        warn!("{text}");
+        self.tell(Event::warning("LockLost", text));
+        true
     }
 
     /// In a pod that stays, Flink is started anew: the job was handed over and may come back, or a finished one is waited

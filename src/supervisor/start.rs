@@ -86,6 +86,10 @@ impl Supervisor {
             }
             match self.try_prepare(flink).await {
                 Ok(Some(reply)) => return reply,
+                Ok(None) if self.lost_lock() => {
+                    let error = "not started: another pod has taken the lock meanwhile".to_owned();
+                    return Reply::Failed { error, code: 75 };
+                }
                 // Somebody else has written the pointer: what they wrote is what is planned with.
                 Ok(None) => {}
                 Err(NoStart { text, code }) => return Reply::Failed { error: text, code },

@@ -87,3 +87,38 @@ fn a_lock_that_others_took_stays_theirs_unless_it_is_shared() {
         }
     });
 }
+
+/// A container that was restarted while the API server was away, and what another one has written meanwhile.
+#[test]
+fn the_pods_copy_counts_only_until_something_newer_is_seen() {
+    run(async {
+        let (me, other) = (pod("me", "a"), pod("other", "b"));
+        let world = World::new("outdated-copy").await;
+        let directory = tempfile::tempdir().unwrap();
+        let copy = directory.path().join("copy.json");
+        let mut first = MapStore::new(world.map.clone(), copy.clone());
+        let mut pointer = pointer("s3://b/1");
+        first.write(Some(&pointer), held_by(&[&me])).await.unwrap();
+
+        // Written aside: more than what stands in the ConfigMap, but for the lock.
+        pointer.seal();
+        first.fall_behind(&pointer);
+        let mut second = MapStore::new(world.map.clone(), copy.clone());
+        assert!(second.copy_says_held(&me.uid) && !second.is_known());
+        assert_eq!(second.load_copy(), Some(pointer.clone()));
+        assert_eq!(second.load().await.unwrap(), Some(pointer.clone()));
+        assert!(second.is_behind());
+
+        // Another pod has gone on.
+        let mut theirs = MapStore::without_copy(world.map.clone());
+        theirs.load().await.unwrap();
+        pointer.seal();
+        pointer.seal();
+        let lock = held_by(&[&other]);
+        theirs.write(Some(&pointer), lock).await.unwrap();
+        assert_eq!(second.load().await.unwrap(), Some(pointer));
+        assert!(!second.is_behind());
+        assert!(second.document().lock.holds(&other.uid));
+        assert!(!second.document().lock.holds(&me.uid));
+    });
+}
