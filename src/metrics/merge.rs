@@ -72,7 +72,7 @@ struct Family {
     name: String,
     kind: Option<Kind>,
     help: Option<String>,
-    /// A series of it has come.
+    /// A series of it has come that neither the rules nor the limit left out.
     begun: bool,
     /// Its HELP and TYPE are written.
     headed: bool,
@@ -262,7 +262,6 @@ impl<'r, S: Sink> Merger<'r, S> {
         if !self.family.owns(sample.name) {
             self.open(sample.name);
         }
-        self.family.begun = true;
         self.counts.timestamps += u64::from(sample.timed);
         if !self.rules.keeps(sample.name, labels.of(line)) {
             self.counts.filtered += 1;
@@ -272,6 +271,8 @@ impl<'r, S: Sink> Merger<'r, S> {
             self.counts.over_limit += 1;
             return;
         }
+        // Only of families that are in the page something is kept: else a page of nothing but new names would have no end.
+        self.family.begun = true;
         let hash = self.render(sample, line, labels);
         if self.family.late {
             self.keep_late();

@@ -123,6 +123,26 @@ fn the_limit_is_counted_in_series_that_stay() {
     );
 }
 
+#[test]
+fn families_that_are_left_out_take_no_memory() {
+    let drop = Rules::read(
+        "- {source_labels: [__name__], regex: '.*', action: drop}",
+        Vec::new(),
+    );
+    for (rules, limit) in [(Rules::default(), 10), (drop.expect("rules"), u64::MAX)] {
+        let mut merger = Merger::new(&rules, limit, Text(Vec::new()));
+        for n in 0..10_000 {
+            merger.line(format!("# TYPE a{n} gauge").as_bytes());
+            merger.line(format!("a{n} 1").as_bytes());
+        }
+        assert!(
+            merger.families.len() <= 11,
+            "{} families",
+            merger.families.len()
+        );
+    }
+}
+
 /// Lines of a few families, all of them good.
 fn good_lines() -> impl Strategy<Value = Vec<String>> {
     let family = prop_oneof!["a", "b", "c_count", "c", "c_sum"];
