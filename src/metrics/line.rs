@@ -7,6 +7,9 @@ use std::ops::Range;
 
 use memchr::memchr2;
 
+/// How many labels a line may have. Flink's have a dozen; a line of a megabyte could have 150,000.
+const MOST_LABELS: usize = 256;
+
 /// What a line says.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Line<'a> {
@@ -138,7 +141,7 @@ pub struct Flaw;
 ///
 /// # Errors
 /// When it is neither a remark nor a good sample: names that Prometheus does not take, a label twice, broken escapes, no
-/// number, something behind the end.
+/// number or one too great, too many labels, something behind the end.
 pub fn read<'a>(line: &'a str, labels: &mut Labels) -> Result<Line<'a>, Flaw> {
     labels.spans.clear();
     let text = trim(line);
@@ -205,7 +208,11 @@ fn sample<'a>(line: &'a str, text: &'a str, labels: &mut Labels) -> Result<Sampl
         "" => false,
         time => time.parse::<i64>().map(|_| true).map_err(|_| Flaw)?,
     };
-    value.parse::<f64>().map_err(|_| Flaw)?;
+    let number: f64 = value.parse().map_err(|_| Flaw)?;
+    // A number too great for a double is an error to Prometheus, and infinite here.
+    if number.is_infinite() && value.contains(|c: char| c.is_ascii_digit()) {
+        return Err(Flaw);
+    }
     if labels.has_twice(line) {
         return Err(Flaw);
     }
@@ -245,6 +252,10 @@ fn braces<'a>(
         let value = at + 1..quoted(bytes, at + 1)?;
         at = blanks(bytes, value.end + 1);
         let moved = |span: &Range<usize>| span.start + offset..span.end + offset;
+        // Prometheus refuses the whole page for a label with the name of the name.
+        if labels.spans.len() == MOST_LABELS || &inside[name.clone()] == "__name__" {
+            return Err(Flaw);
+        }
         labels.spans.push((moved(&name), moved(&value)));
         match bytes.get(at) {
             Some(b',') => at = blanks(bytes, at + 1),

@@ -78,6 +78,9 @@ fn what_prometheus_refuses_is_refused() {
         "{x=\"1\"} 1",
         "ä 1",
         "a 0x1p3",
+        "a 1e999",
+        "a -1e999",
+        "a{__name__=\"b\"} 1",
         "a 1_000",
         "# TYPE a",
         "# TYPE a info",
@@ -87,6 +90,18 @@ fn what_prometheus_refuses_is_refused() {
     ] {
         assert_eq!(read(line, &mut Labels::default()), Err(Flaw), "{line}");
     }
+}
+
+#[test]
+fn a_line_has_only_so_many_labels() {
+    let line = |labels: usize| {
+        let labels: Vec<String> = (0..labels).map(|n| format!("l{n}=\"\"")).collect();
+        format!("a{{{}}} 1", labels.join(","))
+    };
+    assert!(sample_of(&line(MOST_LABELS)).is_some());
+    let mut labels = Labels::default();
+    assert_eq!(read(&line(150_000), &mut labels), Err(Flaw));
+    assert!(labels.spans.len() <= MOST_LABELS);
 }
 
 #[test]
