@@ -39,7 +39,10 @@ impl Supervisor {
             job.settled = done.then_some(outcome);
         }
         if let Some(outcome) = untold {
-            own().settled(&outcome);
+            // A savepoint on demand ends nothing.
+            if !manual {
+                own().settled(&outcome);
+            }
             self.tell_outcome(key, &outcome);
         }
         if manual { Next::Turn } else { idle }
