@@ -45,6 +45,11 @@ pub fn reporter_keys(
         }
         if name == OWN || takes(now.unwrap_or(USUAL), served) {
             keys.insert(port, text(ports));
+            // From 1.17 on Flink does not start a reporter that has a `class` alone.
+            let factory = format!("{PREFIX}{name}.factory.class");
+            if !configuration.contains_key(&factory) {
+                keys.insert(factory, FACTORY.to_owned());
+            }
             moved = true;
         } else if let Some(number) = now.filter(|now| now.parse::<u16>().is_ok()) {
             keys.insert(port, format!("{number},"));
@@ -99,11 +104,12 @@ fn listed(configuration: &BTreeMap<String, String>) -> Option<Vec<&str>> {
 }
 
 fn is_prometheus(configuration: &BTreeMap<String, String>, name: &str) -> bool {
-    let is = |key: &str, class: &str| {
-        let value = configuration.get(&format!("{PREFIX}{name}.{key}"));
-        value.is_some_and(|value| value.trim() == class)
-    };
-    is("factory.class", FACTORY) || is("class", CLASS)
+    let value = |key: &str| configuration.get(&format!("{PREFIX}{name}.{key}"));
+    match (value("factory.class"), value("class")) {
+        (Some(factory), _) => factory.trim() == FACTORY,
+        (None, Some(class)) => class.trim() == CLASS,
+        (None, None) => false,
+    }
 }
 
 /// Whether a reporter with the ports `text` may take `port`. Flink reads lists of ports and ranges
@@ -179,8 +185,13 @@ mod tests {
             );
         }
         let old = ("metrics.reporter.prom.class", CLASS);
-        assert_eq!(keys(&[old, ("metrics.reporters", "prom")]), moved);
-        assert_eq!(keys(&[old]), moved);
+        let with_factory = pairs(&[
+            ("metrics.reporter.prom.factory.class", FACTORY),
+            ("metrics.reporter.prom.port", "9250-9260"),
+        ]);
+        assert_eq!(keys(&[old, ("metrics.reporters", "prom")]), with_factory);
+        assert_eq!(keys(&[old]), with_factory);
+        assert_eq!(keys(&[old, class]), moved);
     }
 
     #[test]
