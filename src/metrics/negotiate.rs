@@ -8,7 +8,7 @@ use super::page::Format;
 const USUAL: Duration = Duration::from_secs(8);
 
 /// The longest time that is believed.
-const LONGEST: Duration = Duration::from_secs(600);
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// The format of the answer: OpenMetrics only for those that name it, and like it as much as text.
 #[must_use]
@@ -121,7 +121,7 @@ mod tests {
             (None, 8.0),
             (Some("10"), 9.0),
             (Some("0.5"), 0.45),
-            (Some("1e9"), 600.0),
+            (Some("1e9"), 60.0),
             (Some("0"), 8.0),
             (Some("-1"), 8.0),
             (Some("NaN"), 8.0),

@@ -49,6 +49,12 @@ struct Reading {
     ended: Instant,
 }
 
+impl Reading {
+    fn is_fresh(&self, cache: Duration) -> bool {
+        self.outcome == Outcome::Complete && self.ended.elapsed() < cache
+    }
+}
+
 /// How a reading came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -126,18 +132,17 @@ impl Proxy {
         }
     }
 
-    /// A complete reading that is fresh, or a new one.
+    /// A reading that ended after this scrape came, a complete one that is fresh, or a new one. A failed one is shared, too:
+    /// else each of many scrapes of a Flink that hangs would wait for those before it.
     async fn reading(&self, arrived: Instant, deadline: Instant) -> Arc<Reading> {
         let mut last = self.last.lock().await;
         if let Some(reading) = &*last
-            && (reading.ended >= arrived || reading.ended.elapsed() < self.cache)
+            && (reading.ended >= arrived || reading.is_fresh(self.cache))
         {
             return Arc::clone(reading);
         }
         let reading = Arc::new(self.read(deadline).await);
-        if reading.outcome == Outcome::Complete {
-            *last = Some(Arc::clone(&reading));
-        }
+        *last = Some(Arc::clone(&reading));
         reading
     }
 

@@ -29,6 +29,17 @@ async fn scrapes_at_the_same_time_share_one_reading() {
 }
 
 #[tokio::test]
+async fn scrapes_at_the_same_time_share_a_reading_that_fails() {
+    let flink = Flink::answering(Answer::Stuck(raw(b"flink_a 1\n"))).await;
+    let address = Options::of(&flink).serve().await;
+    let scrapes = (0..20).map(|_| scrape(address, &["x-prometheus-scrape-timeout-seconds: 2"]));
+    for scraped in futures_util::future::join_all(scrapes).await {
+        assert_eq!(scraped.own("drey_flink_scrape_success"), Some(0.0));
+    }
+    assert!(flink.asked() <= 2, "asked {} times", flink.asked());
+}
+
+#[tokio::test]
 async fn a_fresh_reading_is_an_answer_for_all() {
     let flink = Flink::with_page(PAGE).await;
     let mut options = Options::of(&flink);
