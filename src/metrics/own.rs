@@ -157,7 +157,7 @@ own! {
     /// the oldest.
     restore_point_time: GaugeVec = "drey_restore_point_timestamp_seconds" {}
     /// When the newest completed checkpoint or recorded savepoint was seen, as Unix time; 0 when there is none. Of several jobs
-    /// the oldest.
+    /// that run the oldest.
     progress_time: GaugeVec = "drey_progress_timestamp_seconds" {}
     /// Jobs by state.
     jobs: GaugeVec = "drey_jobs" { "status": STATUSES }

@@ -43,6 +43,11 @@ fn status(job: &JobReport) -> &'static str {
     }
 }
 
+/// Whether a job has to make progress.
+fn runs(job: &JobReport) -> bool {
+    matches!(status(job), "running" | "starting" | "restarting")
+}
+
 impl Own {
     /// Flink's page was read.
     pub fn flink_was_read(&self, outcome: Reading, counts: &Counts) {
@@ -135,6 +140,7 @@ impl Own {
             .filter_map(|key| Some((key, pointer.jobs.get(key)?)));
         let live = live.filter(|(_, entry)| entry.ended.is_none());
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.retain(|key, _| jobs.contains_key(key));
         let (mut point, mut latest) = (f64::INFINITY, f64::INFINITY);
         for (key, entry) in live {
             let recorded = entry.newest().map_or(0.0, |point| seconds(point.completed));
@@ -144,7 +150,10 @@ impl Own {
                 *seen = (checkpoint, seconds(Timestamp::now()));
             }
             point = point.min(recorded);
-            latest = latest.min(recorded.max(seen.1));
+            // One that has failed goes no further, however new the others are.
+            if jobs.get(key).is_some_and(runs) {
+                latest = latest.min(recorded.max(seen.1));
+            }
         }
         let known = |time: f64| if time.is_finite() { time } else { 0.0 };
         set(&self.restore_point_time, known(point));
@@ -195,5 +204,35 @@ impl Own {
             Err(_) => "failed",
         };
         self.pointer_writes.with_label_values(&[outcome]).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::pointer::JobEntry;
+
+    #[test]
+    fn jobs_that_do_not_run_make_no_progress_and_are_forgotten() {
+        let own = Own::new();
+        let mut pointer = Pointer::new("test");
+        let mut jobs = BTreeMap::new();
+        for (key, status) in [("runs", JobStatus::Running), ("failed", JobStatus::Failed)] {
+            pointer.jobs.insert(key.to_owned(), JobEntry::default());
+            let job = JobReport {
+                status: Some(status),
+                completed_checkpoint: (key == "runs").then_some(1),
+                ..JobReport::default()
+            };
+            jobs.insert(key.to_owned(), job);
+        }
+        let progress = || own.progress_time.with_label_values::<&str>(&[]).get();
+        own.stand(true, &jobs, &pointer);
+        assert!(progress() > 0.0);
+        jobs.remove("runs");
+        own.stand(true, &jobs, &pointer);
+        assert!(progress().abs() < f64::EPSILON);
+        let known = own.progress.lock().expect("whole");
+        assert!(known.keys().eq(["failed"]), "{known:?}");
     }
 }
