@@ -11,16 +11,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
-use rustls::crypto::ring;
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 /// How many good passwords are remembered: to check one costs 50 ms and more of a core, as it is meant to.
 const REMEMBERED: usize = 100;
+
+/// What the passwords of users who do not exist are checked against, so that the time does not tell who does.
+const NOBODY: &str = "$2y$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi";
 
 /// Why the file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -74,12 +79,25 @@ struct Tls {
 }
 
 /// Who may ask, and over what.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Web {
     file: Option<PathBuf>,
+    /// Whose password is checked now.
+    turn: Arc<Semaphore>,
     random: RandomState,
     /// Hashes of what was found good.
     good: Mutex<HashSet<u64>>,
+}
+
+impl Default for Web {
+    fn default() -> Self {
+        Self {
+            file: None,
+            turn: Arc::new(Semaphore::new(1)),
+            random: RandomState::new(),
+            good: Mutex::default(),
+        }
+    }
 }
 
 impl Web {
@@ -125,15 +143,14 @@ impl Web {
         let Some((user, password)) = credentials(headers) else {
             return false;
         };
-        let Some(hash) = file.basic_auth_users.get(&user).cloned() else {
-            return false;
-        };
+        let hash = file.basic_auth_users.get(&user).cloned();
+        let known = hash.is_some();
+        let hash = hash.unwrap_or_else(|| NOBODY.to_owned());
         let key = self.random.hash_one((&user, &password, &hash));
-        if self.good().contains(&key) {
+        if known && self.good().contains(&key) {
             return true;
         }
-        let check = move || bcrypt::verify(password, &hash).unwrap_or(false);
-        let right = tokio::task::spawn_blocking(check).await.unwrap_or(false);
+        let right = self.verify(password, hash).await && known;
         if right {
             let mut good = self.good();
             if good.len() >= REMEMBERED {
@@ -142,6 +159,20 @@ impl Web {
             good.insert(key);
         }
         right
+    }
+
+    /// One at a time: wrong passwords, however many come, take one core and no more. Who asked may be gone before his turn is
+    /// over, so the turn ends with the check itself.
+    async fn verify(&self, password: String, hash: String) -> bool {
+        let Ok(turn) = Arc::clone(&self.turn).acquire_owned().await else {
+            return false;
+        };
+        let check = move || {
+            let right = bcrypt::verify(password, &hash).unwrap_or(false);
+            drop(turn);
+            right
+        };
+        tokio::task::spawn_blocking(check).await.unwrap_or(false)
     }
 
     fn good(&self) -> std::sync::MutexGuard<'_, HashSet<u64>> {
@@ -198,36 +229,7 @@ fn server_config(path: &Path, tls: &Tls) -> Result<ServerConfig, WebError> {
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(versions)
         .map_err(unusable)?;
-    let roots = tls
-        .client_ca_file
-        .as_ref()
-        .map(|file| roots(path, file))
-        .transpose()?;
-    let builder = match (tls.client_auth_type.as_str(), roots) {
-        ("" | "NoClientCert", _) => builder.with_no_client_auth(),
-        (kind @ ("RequireAndVerifyClientCert" | "VerifyClientCertIfGiven"), Some(roots)) => {
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-            let verifier = match kind {
-                "VerifyClientCertIfGiven" => verifier.allow_unauthenticated(),
-                _ => verifier,
-            };
-            let verifier = verifier
-                .build()
-                .map_err(|error| unusable(rustls::Error::General(error.to_string())))?;
-            builder.with_client_cert_verifier(verifier)
-        }
-        (_, Some(_)) => {
-            let remedy = "use NoClientCert, VerifyClientCertIfGiven or RequireAndVerifyClientCert";
-            return Err(content(
-                "`client_auth_type` is not for here".to_owned(),
-                remedy,
-            ));
-        }
-        (_, None) => {
-            let what = "`client_auth_type` needs `client_ca_file`, too".to_owned();
-            return Err(content(what, "give both, or neither"));
-        }
-    };
+    let builder = builder.with_client_cert_verifier(verifier(path, tls, provider)?);
     let chain = certificates(path, &tls.cert_file)?;
     let key = beside(path, &tls.key_file);
     let key = PrivateKeyDer::from_pem_file(&key)
@@ -235,6 +237,52 @@ fn server_config(path: &Path, tls: &Tls) -> Result<ServerConfig, WebError> {
     let mut config = builder.with_single_cert(chain, key).map_err(unusable)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// What is asked of clients.
+fn verifier(
+    path: &Path,
+    tls: &Tls,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, WebError> {
+    let refused = |what: &str, remedy| {
+        Err(WebError::Content {
+            path: path.to_owned(),
+            what: what.to_owned(),
+            remedy,
+        })
+    };
+    let ca = tls.client_ca_file.as_ref();
+    let roots = ca.map(|file| roots(path, file)).transpose()?;
+    let builder = |roots| WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let builder = match (tls.client_auth_type.as_str(), roots) {
+        ("" | "NoClientCert", None) => return Ok(WebPkiClientVerifier::no_client_auth()),
+        ("RequireAndVerifyClientCert", Some(roots)) => builder(roots),
+        ("VerifyClientCertIfGiven", Some(roots)) => builder(roots).allow_unauthenticated(),
+        // Who names a CA wants certificates to be asked for; Prometheus' exporters refuse this, too.
+        ("" | "NoClientCert", Some(_)) => {
+            return refused(
+                "`client_ca_file` needs `client_auth_type`, too",
+                "use VerifyClientCertIfGiven or RequireAndVerifyClientCert, or leave out the CA",
+            );
+        }
+        (_, Some(_)) => {
+            return refused(
+                "`client_auth_type` is not for here",
+                "use VerifyClientCertIfGiven or RequireAndVerifyClientCert",
+            );
+        }
+        (_, None) => {
+            return refused(
+                "`client_auth_type` needs `client_ca_file`, too",
+                "give both, or neither",
+            );
+        }
+    };
+    builder.build().map_err(|error| WebError::Tls {
+        path: path.to_owned(),
+        source: rustls::Error::General(error.to_string()),
+    })
 }
 
 /// Files are named from the directory of the one that names them.
@@ -259,4 +307,26 @@ fn roots(path: &Path, file: &Path) -> Result<RootCertStore, WebError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(certificates(path, file)?);
     Ok(roots)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_user_costs_a_check_like_any_other() {
+        assert!(bcrypt::verify("fakepassword", NOBODY).is_ok_and(|right| right));
+    }
+
+    #[tokio::test]
+    async fn passwords_are_checked_one_at_a_time() {
+        let web = Web::default();
+        let turn = Arc::clone(&web.turn).acquire_owned().await.expect("open");
+        let hash = bcrypt::hash("secret", 4).expect("hashed");
+        let mut check = Box::pin(web.verify("secret".to_owned(), hash));
+        assert!(futures_util::poll!(&mut check).is_pending());
+        drop(turn);
+        assert!(check.await);
+        assert_eq!(web.turn.available_permits(), 1);
+    }
 }

@@ -162,6 +162,10 @@ fn a_file_that_cannot_be_used_is_refused() {
             "tls_server_config: {cert_file: tls.crt, key_file: tls.key, client_auth_type: RequireAndVerifyClientCert}",
             "needs `client_ca_file`",
         ),
+        (
+            "tls_server_config: {cert_file: tls.crt, key_file: tls.key, client_ca_file: tls.crt}",
+            "needs `client_auth_type`",
+        ),
         ("colour: red", "is not what Prometheus' exporters take"),
     ] {
         let error = Web::new(Some(file(dir.path(), text))).expect_err(text);
