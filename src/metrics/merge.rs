@@ -16,6 +16,9 @@ const MOST_LATE: usize = 4 << 20;
 /// Endings that a series shares with the summary or histogram that it may belong to.
 const SUFFIXES: [&str; 3] = ["_sum", "_count", "_bucket"];
 
+/// What the names of Drey's own series begin with. A page of somebody else's that has such ones cannot be put before them.
+const RESERVED: &str = "drey_";
+
 /// Where a page is written to.
 pub trait Sink {
     /// Takes whole lines.
@@ -38,6 +41,8 @@ pub struct Counts {
     pub conflicts: u64,
     /// Series that the rules drop.
     pub filtered: u64,
+    /// Series with a name as Drey's own.
+    pub reserved: u64,
     /// Series beyond the limit.
     pub over_limit: u64,
     /// Times of samples, which were taken off: with them Prometheus would show a series for five minutes after its end.
@@ -109,6 +114,8 @@ impl Late {
 /// Makes one page of lines.
 pub struct Merger<'r, S> {
     rules: &'r Rules,
+    /// The page is Drey's own.
+    own: bool,
     limit: u64,
     sink: S,
     counts: Counts,
@@ -141,10 +148,11 @@ pub struct Merged<S> {
 }
 
 impl<'r, S: Sink> Merger<'r, S> {
-    /// A page of at most `limit` series that goes to `sink`.
+    /// A page of at most `limit` series, none of them with a name as Drey's own, that goes to `sink`.
     pub fn new(rules: &'r Rules, limit: u64, sink: S) -> Self {
         Self {
             rules,
+            own: false,
             limit,
             sink,
             counts: Counts::default(),
@@ -159,6 +167,13 @@ impl<'r, S: Sink> Merger<'r, S> {
             buffer: Vec::new(),
             differs: false,
         }
+    }
+
+    /// The page of Drey's own series, which is served behind Flink's.
+    pub fn own(rules: &'r Rules, sink: S) -> Self {
+        let mut merger = Self::new(rules, u64::MAX, sink);
+        merger.own = true;
+        merger
     }
 
     /// A second pass over a page, in which `late` comes where it belongs.
@@ -263,6 +278,10 @@ impl<'r, S: Sink> Merger<'r, S> {
             self.open(sample.name);
         }
         self.counts.timestamps += u64::from(sample.timed);
+        if !self.own && sample.name.starts_with(RESERVED) {
+            self.counts.reserved += 1;
+            return;
+        }
         if !self.rules.keeps(sample.name, labels.of(line)) {
             self.counts.filtered += 1;
             return;

@@ -182,9 +182,9 @@ own! {
     /// Readings of Flink's own metrics.
     readings: IntCounterVec = "drey_flink_scrapes_total" { "outcome": Reading::NAMES }
     /// Lines of Flink's metrics that were left out: series that were there already (`duplicate`), lines that Prometheus does not
-    /// take (`invalid`), second kinds of a family (`conflict`), series that the rules drop (`filtered`) or that are beyond
-    /// `metrics-series-limit` (`limit`); and times of samples that were taken off (`timestamp`).
-    left_out: IntCounterVec = "drey_flink_lines_dropped_total" { "reason": ["duplicate", "invalid", "conflict", "filtered", "limit", "timestamp"] }
+    /// take (`invalid`), second kinds of a family (`conflict`), series that the rules drop (`filtered`), that have
+    /// a name as Drey's own (`reserved`) or that are beyond `metrics-series-limit` (`limit`); and times of samples that were taken off (`timestamp`).
+    left_out: IntCounterVec = "drey_flink_lines_dropped_total" { "reason": ["duplicate", "invalid", "conflict", "filtered", "reserved", "limit", "timestamp"] }
 }
 
 /// What each answer says about Flink's page in it.
@@ -335,7 +335,7 @@ impl Own {
                 "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n"
             );
         }
-        let mut merger = Merger::new(labels, u64::MAX, Text::default());
+        let mut merger = Merger::own(labels, Text::default());
         text.lines().for_each(|line| merger.line(line.as_bytes()));
         String::from_utf8(merger.finish().sink.0).unwrap_or_default()
     }

@@ -57,6 +57,7 @@ impl Own {
             ("invalid", counts.invalid),
             ("conflict", counts.conflicts),
             ("filtered", counts.filtered),
+            ("reserved", counts.reserved),
             ("limit", counts.over_limit),
             ("timestamp", counts.timestamps),
         ] {

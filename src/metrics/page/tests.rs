@@ -63,6 +63,16 @@ fn families_that_come_in_pieces_are_put_together() {
 }
 
 #[test]
+fn names_of_dreys_own_are_not_for_others() {
+    let text = "# TYPE drey_x gauge\ndrey_x 1\na 1\ndrey_x{y=\"1\"} 1\n# HELP drey_x x\n# TYPE dreyx gauge\ndreyx 1\n";
+    let page = page(text.as_bytes());
+    let own = "# TYPE drey_x gauge\ndrey_x 2\n";
+    let rest = "a 1\n# TYPE dreyx gauge\ndreyx 1\n";
+    assert_eq!(plain(&page, own, Format::Text), format!("{rest}{own}"));
+    assert_eq!((page.counts().series, page.counts().reserved), (2, 2));
+}
+
+#[test]
 fn openmetrics_keeps_the_names_of_series() {
     let text = "# HELP a_total say \"a\" \\\\ \\n\n# TYPE a_total counter\na_total 1\n# HELP b b\n# TYPE b counter\nb 1\n\
                 # TYPE c untyped\nc 1\n# HELP d \"d\"\nd NaN\n# TYPE e gauge\ne{x=\"1\",} +inf\n";
