@@ -1,5 +1,6 @@
 //! Flink's own reporter, on this machine alone.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -16,6 +17,8 @@ use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::line::{Labels, Line, read};
+use super::lines::Lines;
 use crate::config::Ports;
 
 /// What is asked for: Flink's reporter knows nothing else.
@@ -26,6 +29,12 @@ const CONNECT: Duration = Duration::from_millis(500);
 
 /// The longest page that is read, in bytes.
 const LONGEST: usize = 1 << 30;
+
+/// What the names of all of Flink's series begin with (`AbstractPrometheusReporter.SCOPE_PREFIX`).
+const FLINKS: &str = "flink_";
+
+/// How much of a page is read to find out whose it is, in bytes.
+const BEGINNING: usize = 2 << 20;
 
 /// Why there is no page, or only the beginning of one.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +72,8 @@ pub struct Upstream {
 /// A page on its way.
 #[derive(Debug)]
 pub struct Coming {
+    /// What was read of it already.
+    begun: VecDeque<Bytes>,
     body: Incoming,
     _connection: Connection,
     length: usize,
@@ -74,11 +85,17 @@ impl Coming {
     /// # Errors
     /// When there is none by `deadline`.
     pub async fn next(&mut self, deadline: Instant) -> Result<Option<Bytes>, UpstreamError> {
-        loop {
-            let frame = timeout_at(deadline, self.body.frame())
+        match self.begun.pop_front() {
+            Some(piece) => Ok(Some(piece)),
+            None => timeout_at(deadline, self.piece())
                 .await
-                .map_err(|_| UpstreamError::Slow)?;
-            match frame {
+                .map_err(|_| UpstreamError::Slow)?,
+        }
+    }
+
+    async fn piece(&mut self) -> Result<Option<Bytes>, UpstreamError> {
+        loop {
+            match self.body.frame().await {
                 None => return Ok(None),
                 Some(Err(error)) => return Err(UpstreamError::Broken(error)),
                 Some(Ok(frame)) => {
@@ -93,6 +110,39 @@ impl Coming {
                 }
             }
         }
+    }
+
+    /// Reads up to the first series; whether there is one. Other programs have metrics, too, and their ports may be next to
+    /// Flink's.
+    async fn recognize(&mut self, port: u16) -> Result<bool, UpstreamError> {
+        let mut lines = Lines::default();
+        let mut first = None;
+        while first.is_none() {
+            let unfit = |what: &str| UpstreamError::Unfit {
+                port,
+                what: what.to_owned(),
+            };
+            if self.length > BEGINNING {
+                return Err(unfit("without a series in the beginning"));
+            }
+            let Some(piece) = self.piece().await? else {
+                return Ok(false);
+            };
+            lines.feed(&piece, |line| first = first.or_else(|| is_flinks(line)));
+            self.begun.push_back(piece);
+            if first == Some(false) {
+                return Err(unfit("with metrics that are not Flink's"));
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Whether a line is a series of Flink's; `None` when it is no series.
+fn is_flinks(line: &[u8]) -> Option<bool> {
+    match read(std::str::from_utf8(line).ok()?, &mut Labels::default()) {
+        Ok(Line::Sample(sample)) => Some(sample.name.starts_with(FLINKS)),
+        _ => None,
     }
 }
 
@@ -113,20 +163,25 @@ impl Upstream {
     pub async fn open(&self, deadline: Instant) -> Result<Coming, UpstreamError> {
         let mut found = self.listening().await;
         let mut error = UpstreamError::Down(self.ports);
+        let mut silent = None;
         while !found.is_empty() {
             let (port, stream) = found.remove(0);
             let left = deadline.saturating_duration_since(Instant::now());
             let parts = u32::try_from(found.len() + 1).unwrap_or(u32::MAX);
             match timeout(left / parts, ask(port, stream)).await {
-                Ok(Ok(coming)) => {
+                Ok(Ok((coming, true))) => {
                     self.last.store(port, Ordering::Relaxed);
                     return Ok(coming);
                 }
+                // A Flink that has nothing to say yet, or somebody else.
+                Ok(Ok((coming, false))) => silent = Some(coming),
                 Ok(Err(unfit)) => error = unfit,
                 Err(_) => error = UpstreamError::Slow,
             }
+            // Somebody else may have the port by now, and Flink the next one.
+            self.last.store(0, Ordering::Relaxed);
         }
-        Err(error)
+        silent.ok_or(error)
     }
 
     /// The ports that somebody listens at, that of the last time first.
@@ -164,7 +219,8 @@ async fn connect(port: u16) -> io::Result<TcpStream> {
     Err(error)
 }
 
-async fn ask(port: u16, stream: TcpStream) -> Result<Coming, UpstreamError> {
+/// The page at `port`, and whether it has a series of Flink's.
+async fn ask(port: u16, stream: TcpStream) -> Result<(Coming, bool), UpstreamError> {
     let unfit = |what: String| UpstreamError::Unfit { port, what };
     let broken = |error: hyper::Error| unfit(crate::telemetry::one_line(&error, 200));
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
@@ -180,11 +236,14 @@ async fn ask(port: u16, stream: TcpStream) -> Result<Coming, UpstreamError> {
         .map_err(|error| unfit(error.to_string()))?;
     let response = sender.send_request(request).await.map_err(broken)?;
     check(&response).map_err(unfit)?;
-    Ok(Coming {
+    let mut coming = Coming {
+        begun: VecDeque::new(),
         body: response.into_body(),
         _connection: connection,
         length: 0,
-    })
+    };
+    let known = coming.recognize(port).await?;
+    Ok((coming, known))
 }
 
 /// Ends with the page that comes over it.

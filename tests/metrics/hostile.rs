@@ -119,16 +119,16 @@ async fn a_hundred_megabytes_are_served_up_to_the_limit() {
 #[tokio::test]
 async fn bad_lines_are_left_out_and_counted() {
     let page = [
-        &b"# TYPE a gauge\na{x=\"1\"} NaN\na{x=\"2\"} +Inf\na{x=\"3\"} -Inf\na{x=\"1\"} 2\n"[..],
-        b"# TYPE a counter\nb{x=\"\xff\"} 1\nb{x=\"\\q\"} 1\nb{x=\"1\",x=\"2\"} 1\nb{x=\"1\n",
-        b"c 1 1700000000000\nd one\n",
+        &b"# TYPE flink_a gauge\nflink_a{x=\"1\"} NaN\nflink_a{x=\"2\"} +Inf\nflink_a{x=\"3\"} -Inf\nflink_a{x=\"1\"} 2\n"[..],
+        b"# TYPE flink_a counter\nflink_b{x=\"\xff\"} 1\nflink_b{x=\"\\q\"} 1\nflink_b{x=\"1\",x=\"2\"} 1\nflink_b{x=\"1\n",
+        b"flink_c 1 1700000000000\nflink_d one\n",
     ]
     .concat();
     let scraped = scraped(Answer::Page(page), &[]).await;
     assert_eq!(success(&scraped), Some(1.0));
     assert_eq!(
         scraped.flinks(),
-        "# TYPE a gauge\na{x=\"1\"} NaN\na{x=\"2\"} +Inf\na{x=\"3\"} -Inf\nc 1\n"
+        "# TYPE flink_a gauge\nflink_a{x=\"1\"} NaN\nflink_a{x=\"2\"} +Inf\nflink_a{x=\"3\"} -Inf\nflink_c 1\n"
     );
     for (reason, lines) in [
         ("invalid", 5.0),

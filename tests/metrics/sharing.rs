@@ -53,25 +53,32 @@ async fn a_fresh_reading_is_an_answer_for_all() {
 
 #[tokio::test]
 async fn a_flink_is_found_on_any_of_its_ports() {
-    // A range of two ports, of which the first answers with something else.
-    let (stranger, flink) = loop {
-        let stranger =
-            Flink::answering(Answer::Raw(b"HTTP/1.1 404 Not Found\r\n\r\n".to_vec())).await;
-        let flink = Flink::with_page(PAGE).await;
-        if stranger.port < flink.port && flink.port - stranger.port < 500 {
-            break (stranger, flink);
+    for other in [
+        Answer::Raw(b"HTTP/1.1 404 Not Found\r\n\r\n".to_vec()),
+        Answer::Page(Vec::new()),
+        Answer::Page(b"# HELP flink_a a\nother_a 1\nflink_a 3\n".to_vec()),
+    ] {
+        // A range of two ports, of which the first answers with something else.
+        let (stranger, flink) = loop {
+            let stranger = Flink::answering(other.clone()).await;
+            let flink = Flink::with_page(PAGE).await;
+            if stranger.port < flink.port && flink.port - stranger.port < 500 {
+                break (stranger, flink);
+            }
+        };
+        let mut options = Options::of(&flink);
+        options.ports = Ports {
+            first: stranger.port,
+            last: flink.port,
+        };
+        let address = options.serve().await;
+        for _ in 0..2 {
+            let scraped = scrape(address, &[]).await;
+            assert_eq!(scraped.value("flink_b"), Some(2.0));
+            assert_eq!(scraped.value("flink_a{host=\"x\"}"), Some(1.0));
         }
-    };
-    let mut options = Options::of(&flink);
-    options.ports = Ports {
-        first: stranger.port,
-        last: flink.port,
-    };
-    let address = options.serve().await;
-    for _ in 0..2 {
-        assert_eq!(scrape(address, &[]).await.value("flink_b"), Some(2.0));
+        assert_eq!(stranger.asked(), 1, "what has answered once is asked first");
     }
-    assert_eq!(stranger.asked(), 1, "what has answered once is asked first");
 }
 
 #[tokio::test]
