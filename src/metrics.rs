@@ -78,24 +78,54 @@ pub fn serve(settings: &Settings) -> Result<(), MetricsError> {
     let Some(address) = settings.metrics_address else {
         return Ok(());
     };
+    let server = server(settings)?;
+    in_a_thread(async move { server.serve(listen(address).await).await })
+}
+
+/// Serves them as soon as their files can be used: in a pod these may come, or be mended, while it runs, and nothing about
+/// metrics is a reason to leave a job unsupervised, or to keep a TaskManager from its work.
+pub fn serve_when_possible(settings: &Settings) {
+    let Some(address) = settings.metrics_address else {
+        return;
+    };
+    let settings = settings.clone();
+    let served = in_a_thread(async move {
+        let server = loop {
+            match server(&settings) {
+                Ok(server) => break server,
+                Err(error) => unserved(&error),
+            }
+            sleep(AGAIN).await;
+        };
+        server.serve(listen(address).await).await;
+    });
+    if let Err(error) = served {
+        unserved(&error);
+    }
+}
+
+fn unserved(error: &MetricsError) {
+    error!(error = one_line(error, 2000), "No metrics are served");
+}
+
+fn server(settings: &Settings) -> Result<Server, MetricsError> {
     let proxy = Proxy::new(
         Upstream::new(settings.flink_metrics_port),
         served(settings)?,
         Arc::clone(own()),
     );
-    let server = Server::new(proxy, Web::new(settings.metrics_web_config.clone())?);
+    let web = Web::new(settings.metrics_web_config.clone())?;
+    Ok(Server::new(proxy, web))
+}
+
+fn in_a_thread(work: impl Future<Output = ()> + Send + 'static) -> Result<(), MetricsError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(MetricsError::Thread)?;
     std::thread::Builder::new()
         .name("metrics".to_owned())
-        .spawn(move || {
-            runtime.block_on(async {
-                let listener = listen(address).await;
-                server.serve(listener).await;
-            });
-        })
+        .spawn(move || runtime.block_on(work))
         .map_err(MetricsError::Thread)?;
     Ok(())
 }

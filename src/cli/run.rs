@@ -59,7 +59,7 @@ pub(super) fn run(args: &RunArgs, env: Vec<(OsString, OsString)>) -> anyhow::Res
     }
     let launcher =
         Launcher::new(settings.clone(), command, signals).map_err(|error| launch_error(&error))?;
-    serve_metrics(&settings)?;
+    metrics::serve(&settings).map_err(|error| failure(one_line(&error, 2000), USAGE))?;
     runtime()?.block_on(async {
         let (supervisor, _, _) = supervise(settings).await?;
         tokio::select! {
@@ -77,7 +77,7 @@ pub(super) fn launch(args: &RunArgs, env: Vec<(OsString, OsString)>) -> anyhow::
         Command::new(&args.command, settings.mode).map_err(|error| launch_error(&error.into()))?;
     if command.is_task_manager() {
         // A JobManager's are served by the supervisor, which outlives it.
-        serve_metrics(&settings)?;
+        metrics::serve_when_possible(&settings);
         let launcher = TaskManager::new(settings, command, signals);
         let launcher = launcher.map_err(|error| launch_error(&error))?;
         return runtime()?.block_on(async { exit(launcher.run().await) });
@@ -95,7 +95,7 @@ pub(super) fn sidecar(
 ) -> anyhow::Result<ExitCode> {
     let settings = settings(&args.settings, env)?;
     let mut signals = process::signals()?;
-    serve_metrics(&settings)?;
+    metrics::serve_when_possible(&settings);
     let budget = settings.shutdown_timeout;
     runtime()?.block_on(async {
         let (supervisor, calls, status) = supervise(settings).await?;
@@ -176,10 +176,6 @@ async fn supervise(
         }
     };
     Ok((both, calls, status))
-}
-
-fn serve_metrics(settings: &Settings) -> anyhow::Result<()> {
-    metrics::serve(settings).map_err(|error| failure(one_line(&error, 2000), USAGE))
 }
 
 fn exit(code: Result<i32, LaunchError>) -> anyhow::Result<ExitCode> {
