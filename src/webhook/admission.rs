@@ -40,6 +40,9 @@ const ARRIVES: Duration = Duration::from_secs(4);
 /// The units in which the room for bodies is counted, in bytes.
 const UNIT: usize = 1 << 10;
 
+/// What is set aside for a body before any of it has arrived, in bytes: what it says of its length costs the sender nothing.
+const AHEAD: usize = 64 << 10;
+
 /// Answers the API server.
 #[derive(Debug)]
 pub(super) struct Admission {
@@ -52,6 +55,7 @@ pub(super) struct Admission {
 /// Why there is no review to read.
 enum NoBody {
     TooLarge(BytesMut),
+    NoRoom,
     Slow,
     Broken,
 }
@@ -98,23 +102,10 @@ impl Admission {
             let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             return Err((text(status, what), "WrongContentType"));
         }
-        let body = request.into_body();
-        let Some(_room) = self.room(&body).await else {
-            let what = "too many reviews at a time; try again\n";
-            return Err((text(StatusCode::SERVICE_UNAVAILABLE, what), "Overloaded"));
-        };
-        let body = match collect(body).await {
-            Ok(body) => body,
-            Err(NoBody::TooLarge(prefix)) => return Err(bad(review::too_large(&prefix, BODY))),
-            Err(NoBody::Slow) => {
-                let what = "the review took too long to arrive\n";
-                return Err((text(StatusCode::REQUEST_TIMEOUT, what), "Slow"));
-            }
-            Err(NoBody::Broken) => {
-                let what = "the review did not arrive\n";
-                return Err((text(StatusCode::BAD_REQUEST, what), "Broken"));
-            }
-        };
+        let mut room = Room::of(&self.room);
+        let body = collect(request.into_body(), &mut room)
+            .await
+            .map_err(NoBody::answer)?;
         let request = review::read(&body).map_err(bad)?;
         drop(body);
         let Some(settings) = self.shared.settings(opted_in) else {
@@ -154,19 +145,6 @@ impl Admission {
             self.reporter.tell(namespace, pod, note);
         }
     }
-
-    /// Room for a body; `None` when there is none for too long.
-    async fn room(&self, body: &Incoming) -> Option<SemaphorePermit<'_>> {
-        let hint = body.size_hint();
-        // One that does not say how large it is may be as large as allowed, one that is larger is not kept.
-        let bytes = hint.exact().map_or(BODY, |bytes| {
-            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-            if bytes > BODY { PREFIX } else { bytes }
-        });
-        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
-        let room = timeout(ROOM, self.room.acquire_many(units)).await;
-        room.ok().and_then(Result::ok)
-    }
 }
 
 impl Handler for Admission {
@@ -190,22 +168,83 @@ impl Handler for Admission {
     }
 }
 
-async fn collect(mut body: Incoming) -> Result<Bytes, NoBody> {
+impl NoBody {
+    fn answer(self) -> (Response<Full<Bytes>>, &'static str) {
+        let (status, what, reason) = match self {
+            Self::TooLarge(prefix) => return bad(review::too_large(&prefix, BODY)),
+            Self::NoRoom => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many reviews at a time; try again\n",
+                "Overloaded",
+            ),
+            Self::Slow => (
+                StatusCode::REQUEST_TIMEOUT,
+                "the review took too long to arrive\n",
+                "Slow",
+            ),
+            Self::Broken => (
+                StatusCode::BAD_REQUEST,
+                "the review did not arrive\n",
+                "Broken",
+            ),
+        };
+        (text(status, what), reason)
+    }
+}
+
+/// The room that one body has, which grows with what arrives of it: who only says that much will come takes none from others.
+struct Room<'a> {
+    all: &'a Semaphore,
+    held: Option<SemaphorePermit<'a>>,
+}
+
+impl<'a> Room<'a> {
+    const fn of(all: &'a Semaphore) -> Self {
+        Self { all, held: None }
+    }
+
+    /// Waits until there is room for so many bytes in all.
+    async fn grow(&mut self, bytes: usize) -> Result<(), NoBody> {
+        let held = self.held.as_ref().map_or(0, SemaphorePermit::num_permits);
+        let more = bytes.div_ceil(UNIT).saturating_sub(held);
+        if more == 0 {
+            return Ok(());
+        }
+        let more = u32::try_from(more).map_err(|_| NoBody::NoRoom)?;
+        let taken = timeout(ROOM, self.all.acquire_many(more)).await;
+        let taken = taken.ok().and_then(Result::ok).ok_or(NoBody::NoRoom)?;
+        match &mut self.held {
+            Some(held) => held.merge(taken),
+            None => self.held = Some(taken),
+        }
+        Ok(())
+    }
+
+    fn give_back(&mut self) {
+        self.held = None;
+    }
+}
+
+async fn collect(mut body: Incoming, room: &mut Room<'_>) -> Result<Bytes, NoBody> {
     let expected = body.size_hint().exact().unwrap_or_default();
     let expected = usize::try_from(expected).unwrap_or(usize::MAX);
     let whole = async {
         if expected > BODY {
             return Err(NoBody::TooLarge(discard(body, BytesMut::new()).await));
         }
-        let mut read = BytesMut::with_capacity(expected);
+        let mut read = BytesMut::with_capacity(expected.min(AHEAD));
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|_| NoBody::Broken)?;
             let Ok(data) = frame.into_data() else {
                 continue;
             };
             if read.len() + data.len() > BODY {
-                return Err(NoBody::TooLarge(discard(body, read).await));
+                let prefix = BytesMut::from(&read[..read.len().min(PREFIX)]);
+                drop(read);
+                room.give_back();
+                return Err(NoBody::TooLarge(discard(body, prefix).await));
             }
+            room.grow(read.len() + data.len()).await?;
             read.extend_from_slice(&data);
         }
         Ok(read.freeze())

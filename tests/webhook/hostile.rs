@@ -256,3 +256,21 @@ fn a_body_that_does_not_come_is_not_waited_for() {
         answers(&client).await;
     });
 }
+
+/// More than all bodies may take together, but only by their own words.
+#[test]
+fn bodies_that_are_announced_and_do_not_come_take_no_room_from_others() {
+    run(async {
+        let (_world, webhook, client) = served("announced", Flags::default()).await;
+        let head = "POST /inject HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 3000000\r\n\r\n{";
+        let mut held = Vec::new();
+        for _ in 0..8 {
+            let mut stream = client.connect().await.unwrap();
+            stream.write_all(head.as_bytes()).await.unwrap();
+            held.push(stream);
+        }
+        answers(&client).await;
+        let overloaded = "drey_webhook_admissions_total{outcome=\"failed\",reason=\"Overloaded\"}";
+        assert_eq!(webhook.metric(overloaded), 0.0);
+    });
+}
