@@ -75,6 +75,16 @@ const OUT: (&str, &str) = ("drey.io/inject", "false");
 const YES: (&str, &str) = ("drey.io/inject", "yes");
 const JOB_MANAGER: &[&str] = &["standalone-job", "--job-classname", "org.example.Orders"];
 const TASK_MANAGER: &[&str] = &["taskmanager"];
+/// A JobManager whose job has an argument of that name.
+const NOTIFIES: &[&str] = &["standalone-job", "--notify", "taskmanager"];
+
+/// With what ships its log beside it, by a command that has the word as an argument.
+fn beside(args: &[&str], annotations: &[(&str, &str)], word: &str) -> Value {
+    let mut pod = pod(None, args, annotations);
+    let container = json!({"name": "log", "image": "log", "args": ["--of", word]});
+    pod["spec"]["containers"][1] = container;
+    pod
+}
 
 /// Whether a pod is refused while there is no webhook: in a namespace, with a way to be known.
 fn without_webhook() -> Vec<(bool, &'static str, Value)> {
@@ -106,9 +116,13 @@ fn without_webhook() -> Vec<(bool, &'static str, Value)> {
             "plain",
             pod(None, &["standalone-job", "-Dtaskmanager.host=a"], &[IN]),
         ),
+        (true, "plain", pod(None, NOTIFIES, &[IN])),
+        (true, "plain", beside(JOB_MANAGER, &[IN], "taskmanager")),
         (false, "plain", pod(None, JOB_MANAGER, &[OUT])),
         (false, "plain", pod(None, JOB_MANAGER, &[])),
         (true, "labelled", pod(None, JOB_MANAGER, &[])),
+        (true, "labelled", pod(None, NOTIFIES, &[])),
+        (true, "labelled", beside(JOB_MANAGER, &[], "taskmanager")),
         (
             true,
             "labelled",

@@ -10,6 +10,13 @@ app.kubernetes.io/component: webhook
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 
+{{/* Of what Flink's pods need, which stays when the chart is uninstalled. */}}
+{{- define "drey.flinkLabels" -}}
+app.kubernetes.io/name: drey
+app.kubernetes.io/component: flink
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+{{- end }}
+
 {{- define "drey.image" -}}
 {{- with .Values.image -}}
 {{- if .digest -}}
@@ -87,4 +94,10 @@ has(object.metadata.annotations) && 'drey.io/role' in object.metadata.annotation
 
 {{- define "drey.cel.taskManager" -}}
 {{ include "drey.cel.role" (dict "role" "taskmanager" "words" "(^|[/ ])(taskmanager|kubernetes-taskmanager)([.]sh)?( |$)|TaskManagerRunner|TaskExecutorRunner") }}
+{{- end }}
+
+{{/* The words of a TaskManager may be an argument of something else: what looks like a JobManager as well is one. */}}
+{{- define "drey.cel.onlyTaskManager" -}}
+!({{ include "drey.cel.jobManager" . }})
+&& ({{ include "drey.cel.taskManager" . }})
 {{- end }}
