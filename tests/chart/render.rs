@@ -42,6 +42,22 @@ fn variants() -> Vec<(&'static str, Vec<String>)> {
         "flink.serviceAccounts[1].namespace=orders",
         "flink.serviceAccounts[1].name=flink",
         "flink.serviceAccounts[1].clusterId=bills",
+        "podLabels.app\\.kubernetes\\.io/name=other",
+        // The same once more, and names that would be the same with dashes between their parts.
+        "flink.serviceAccounts[2].namespace=orders",
+        "flink.serviceAccounts[2].name=flink",
+        "flink.serviceAccounts[2].clusterId=bills",
+        "flink.serviceAccounts[3].namespace=orders",
+        "flink.serviceAccounts[3].name=b",
+        "flink.serviceAccounts[3].clusterId=a-flink",
+        "flink.serviceAccounts[4].namespace=orders",
+        "flink.serviceAccounts[4].name=flink-b",
+        "flink.serviceAccounts[4].clusterId=a",
+        "flink.serviceAccounts[4].flinkRole=true",
+        "flink.serviceAccounts[5].namespace=orders",
+        "flink.serviceAccounts[5].name=b",
+        "flink.serviceAccounts[5].clusterId=flink",
+        "flink.serviceAccounts[5].flinkRole=true",
     ]);
     vec![
         ("default", vec![]),
@@ -184,6 +200,28 @@ fn the_webhooks_rights_on_secrets_leases_and_webhooks_are_by_name() {
     }
 }
 
+/// A job that runs while the chart is uninstalled still ends with a savepoint.
+#[test]
+fn what_flinks_pods_need_outlives_the_release() {
+    let (with, without) = (rendered("everything"), rendered("HA"));
+    let mut kept = 0;
+    for object in with.iter().chain(&without) {
+        let metadata = &object["metadata"];
+        let of_flink = metadata["labels"]["app.kubernetes.io/component"] == "flink";
+        let policy = &metadata["annotations"]["helm.sh/resource-policy"];
+        assert_eq!(of_flink, policy == "keep", "{object}");
+        let name = metadata["name"].as_str().unwrap();
+        assert_eq!(of_flink, !name.starts_with("drey-webhook") && is_right(object), "{object}");
+        kept += usize::from(of_flink);
+    }
+    assert!(kept > 0);
+}
+
+fn is_right(object: &Value) -> bool {
+    let kinds = ["ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"];
+    kinds.iter().any(|kind| object["kind"] == *kind)
+}
+
 #[test]
 fn two_replicas_are_kept_apart_and_never_go_together() {
     let objects = rendered("HA");
@@ -200,18 +238,40 @@ fn two_replicas_are_kept_apart_and_never_go_together() {
 #[test]
 fn cert_manager_makes_the_certificate_and_fills_the_authority_in() {
     let objects = rendered("cert-manager");
-    let certificate = only(&objects, "Certificate");
-    assert_eq!(certificate["spec"]["secretName"], "drey-webhook-tls");
-    let names = certificate["spec"]["dnsNames"].as_array().unwrap();
+    let named = |kind: &str, name: &str| {
+        let found = all(&objects, kind);
+        let mut found = found.iter().filter(|it| it["metadata"]["name"] == name);
+        found.next().unwrap()["spec"].clone()
+    };
+    let certificate = named("Certificate", "drey-webhook");
+    assert_eq!(certificate["secretName"], "drey-webhook-tls");
+    let names = certificate["dnsNames"].as_array().unwrap();
     assert!(names.contains(&json!("drey-webhook.drey-system.svc")));
-    assert_eq!(
-        certificate["spec"]["issuerRef"]["name"],
-        only(&objects, "Issuer")["metadata"]["name"]
-    );
+    // The authority stays when the certificate is renewed.
+    assert_eq!(certificate["issuerRef"]["name"], "drey-webhook");
+    let issuer = named("Issuer", "drey-webhook");
+    let authority = named("Certificate", "drey-webhook-ca");
+    assert_eq!(issuer["ca"]["secretName"], authority["secretName"]);
+    assert_eq!(authority["isCA"], true);
+    assert_eq!(authority["privateKey"]["rotationPolicy"], "Never");
+    let root = authority["issuerRef"]["name"].as_str().unwrap();
+    assert!(named("Issuer", root)["selfSigned"].is_object());
     let webhook = only(&objects, "MutatingWebhookConfiguration");
     let from = &webhook["metadata"]["annotations"]["cert-manager.io/inject-ca-from"];
     assert_eq!(from, "drey-system/drey-webhook");
     assert!(all(&objects, "Secret").is_empty());
+}
+
+#[test]
+fn an_issuer_of_the_users_is_the_only_one() {
+    let objects = render(&[
+        "--set=certificates.mode=cert-manager",
+        "--set=certificates.certManager.issuerRef.kind=ClusterIssuer",
+        "--set=certificates.certManager.issuerRef.name=ours",
+    ]);
+    assert!(all(&objects, "Issuer").is_empty());
+    let issuer = &only(&objects, "Certificate")["spec"]["issuerRef"];
+    assert_eq!(*issuer, json!({"kind": "ClusterIssuer", "name": "ours"}));
 }
 
 #[test]
@@ -244,7 +304,7 @@ fn flinks_service_accounts_get_the_rules_of_rbac_yaml() {
         .replace("drey-example", "drey-orders");
     assert_eq!(rules(&objects, "drey-orders").to_string(), expected);
     assert_eq!(
-        rules(&objects, "drey-flink-flink"),
+        rules(&objects, "drey-flink:flink"),
         rules(&by_hand, "flink")
     );
 }
