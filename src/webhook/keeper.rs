@@ -55,8 +55,24 @@ struct Seen {
     material: Option<Material>,
     /// The Secret no longer has it: it was deleted, emptied or damaged.
     lost: bool,
-    /// Since when the configuration has had the material's bundle.
-    published: Option<Instant>,
+    /// The bundle that the configuration has, and since when it has been seen there.
+    published: Option<(String, Instant)>,
+}
+
+impl Seen {
+    /// For how long the configuration has had `bundle`, if it has. Without entries there is nobody who trusts it.
+    fn published(&mut self, entries: &[Entry], bundle: &str) -> Option<Duration> {
+        let known = !entries.is_empty() && entries.iter().all(|entry| entry.bundle == bundle);
+        let before = self.published.take();
+        if !known {
+            return None;
+        }
+        let same = before.filter(|(published, _)| published == bundle);
+        let (_, since) = self
+            .published
+            .insert(same.unwrap_or_else(|| (bundle.to_owned(), Instant::now())));
+        Some(since.elapsed())
+    }
 }
 
 impl Keeper {
@@ -87,6 +103,8 @@ impl Keeper {
             let pause = if leads {
                 self.steps(&renewal, &mut seen).await
             } else {
+                // Whoever leads meanwhile may publish another one.
+                seen.published = None;
                 LOOK
             };
             wake = Instant::now() + pause;
@@ -147,13 +165,7 @@ impl Keeper {
             return LOOK;
         }
         let material = seen.material.clone().unwrap_or_default();
-        let known = entries.iter().all(|entry| entry.bundle == material.bundle);
-        seen.published = if known {
-            seen.published.or(Some(Instant::now()))
-        } else {
-            None
-        };
-        let published = seen.published.map(|since| since.elapsed());
+        let published = seen.published(&entries, &material.bundle);
         let now = Timestamp::now();
         let step = match seen.lost {
             // API servers trust what is served, and nothing new yet.
@@ -260,4 +272,35 @@ fn data(material: &Material) -> BTreeMap<&'static str, Option<ByteString>> {
         ("next.key", half(&material.next, |pem| &pem.key)),
     ]
     .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn entries(bundle: &str) -> Vec<Entry> {
+        let configuration = json!({"metadata": {}, "webhooks": [{
+            "name": "jobmanager.drey.io",
+            "clientConfig": {"caBundle": ByteString(bundle.as_bytes().to_vec())},
+            "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+        }]});
+        registration::entries(&serde_json::from_value(configuration).expect("a configuration"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn how_long_a_bundle_is_published_is_told_of_that_bundle_alone() {
+        let mut seen = Seen::default();
+        let second = Duration::from_secs(1);
+        assert_eq!(seen.published(&[], "old"), None);
+        assert_eq!(seen.published(&entries("other"), "old"), None);
+        assert_eq!(seen.published(&entries("old"), "old"), Some(Duration::ZERO));
+        tokio::time::advance(second).await;
+        assert_eq!(seen.published(&entries("old"), "old"), Some(second));
+        // Secret and configuration have changed, and both were seen at once.
+        assert_eq!(seen.published(&entries("new"), "new"), Some(Duration::ZERO));
+        assert_eq!(seen.published(&[], "new"), None);
+    }
 }

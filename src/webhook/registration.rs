@@ -17,11 +17,15 @@ pub(super) struct Entry {
     pub(super) host: String,
     /// PEM; empty when there is none.
     pub(super) bundle: String,
+    /// The version of the configuration in which this was seen.
+    version: String,
 }
 
 /// Our entries.
 pub(super) fn entries(configuration: &MutatingWebhookConfiguration) -> Vec<Entry> {
     let all = configuration.webhooks.iter().flatten().enumerate();
+    let version = configuration.metadata.resource_version.clone();
+    let version = version.unwrap_or_default();
     all.filter(|(_, webhook)| webhook.name.ends_with(OURS))
         .map(|(index, webhook)| {
             let client = &webhook.client_config;
@@ -37,6 +41,7 @@ pub(super) fn entries(configuration: &MutatingWebhookConfiguration) -> Vec<Entry
                     (None, url) => host(url.as_deref().unwrap_or_default()),
                 },
                 bundle: String::from_utf8_lossy(bundle.unwrap_or_default()).into_owned(),
+                version: version.clone(),
             }
         })
         .collect()
@@ -53,13 +58,15 @@ fn host(url: &str) -> String {
         .to_owned()
 }
 
-/// The JSON patch that gives each entry `bundle`; it fails when the entries are no longer where they were.
+/// The JSON patch that gives each entry `bundle`; it fails when the configuration is another one by now: who led before must not
+/// put an old bundle over a new one.
 pub(super) fn patch(entries: &[Entry], bundle: &str) -> Value {
     let changed = entries.iter().filter(|entry| entry.bundle != bundle);
     let operations: Vec<Value> = changed
         .flat_map(|entry| {
             let at = format!("/webhooks/{}", entry.index);
             [
+                json!({ "op": "test", "path": "/metadata/resourceVersion", "value": entry.version }),
                 json!({ "op": "test", "path": format!("{at}/name"), "value": entry.name }),
                 json!({
                     "op": "add",
@@ -86,7 +93,7 @@ mod tests {
             })
         };
         let service = json!({ "service": { "name": "drey-webhook", "namespace": "drey-system" } });
-        json!({ "metadata": { "name": "drey" }, "webhooks": [
+        json!({ "metadata": { "name": "drey", "resourceVersion": "7" }, "webhooks": [
             entry("other.example.org", json!({ "url": "https://x", "caBundle": "eA==" })),
             entry("jobmanager.drey.io", service),
             entry("taskmanager.drey.io", json!({ "url": "https://[::1]:8443/inject", "caBundle": "b2xk" })),
@@ -117,7 +124,7 @@ mod tests {
         );
         let patch = patch(&entries, "new");
         let patch: json_patch::Patch = serde_json::from_value(patch).expect("a patch");
-        let mut moved = raw.clone();
+        let (mut moved, mut changed) = (raw.clone(), raw.clone());
         json_patch::patch(&mut raw, &patch).expect("it fits");
         assert_eq!(raw["webhooks"][0], configuration()["webhooks"][0]);
         assert_eq!(raw["webhooks"][1]["clientConfig"]["caBundle"], "bmV3");
@@ -125,6 +132,8 @@ mod tests {
         let list = moved["webhooks"].as_array_mut().expect("a list");
         list.swap(0, 1);
         json_patch::patch(&mut moved, &patch).expect_err("entries were moved");
+        changed["metadata"]["resourceVersion"] = json!("8");
+        json_patch::patch(&mut changed, &patch).expect_err("somebody was faster");
     }
 
     #[test]
