@@ -96,7 +96,7 @@ pub struct Needed {
 pub(super) fn to_install(namespace: &str, namespace_exists: bool) -> Vec<Right> {
     const RBAC: &str = "rbac.authorization.k8s.io";
     const REGISTRATION: &str = "admissionregistration.k8s.io";
-    let everywhere: [(&[&str], &str, &str); 7] = [
+    let everywhere: [(&[&str], &str, &str); 8] = [
         (&["create"], "", "namespaces"),
         (&["create"], RBAC, "clusterroles"),
         (&["create"], RBAC, "clusterrolebindings"),
@@ -107,6 +107,7 @@ pub(super) fn to_install(namespace: &str, namespace_exists: bool) -> Vec<Right> 
         ),
         (&["create"], "authorization.k8s.io", "subjectaccessreviews"),
         (&["create", "patch"], "", "events"),
+        (&["get"], "apps", "deployments"),
         (&["get"], "apps", "replicasets"),
     ];
     let within: [(&[&str], &str, &str); 7] = [

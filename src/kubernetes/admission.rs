@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use futures_util::stream::BoxStream;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
-use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -220,6 +220,16 @@ pub(crate) async fn get_replica_set(
 ) -> Result<Option<ReplicaSet>, KubeError> {
     let api: Api<ReplicaSet> = kube.api();
     let attempt = attempt("get", ("replicasets", "apps"), name);
+    limited(attempt, api.get_opt(name)).await
+}
+
+/// A Deployment of the namespace; `None` when there is none.
+pub(crate) async fn get_deployment(
+    kube: &Kube,
+    name: &str,
+) -> Result<Option<Deployment>, KubeError> {
+    let api: Api<Deployment> = kube.api();
+    let attempt = attempt("get", ("deployments", "apps"), name);
     limited(attempt, api.get_opt(name)).await
 }
 

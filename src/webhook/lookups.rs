@@ -30,7 +30,8 @@ const REMEMBERED: usize = 256;
 pub enum LookUp {
     /// Whether the pod's service account has the rights that Drey needs.
     Rights,
-    /// The ReplicaSet of the pod: how many JobManagers there are, and which Deployment to write events on.
+    /// ReplicaSet and Deployment of the pod: how many JobManagers there are, on what to write events, and whether all is a
+    /// FlinkDeployment's.
     Owners,
     /// Flink's configuration in the ConfigMap that the pod mounts.
     Configuration,
@@ -45,6 +46,8 @@ pub(super) struct LookUps {
     what: Vec<LookUp>,
     rights: Cache<Vec<String>>,
     sets: Cache<ReplicaSet>,
+    /// The FlinkDeployments that own Deployments.
+    operators: Cache<String>,
     configurations: Cache<BTreeMap<String, String>>,
 }
 
@@ -103,6 +106,7 @@ impl LookUps {
             what: what.to_vec(),
             rights: Cache::default(),
             sets: Cache::default(),
+            operators: Cache::default(),
             configurations: Cache::default(),
         }
     }
@@ -111,15 +115,9 @@ impl LookUps {
     pub(super) async fn facts(&self, namespace: &str, pod: &Pod, role: Role) -> Facts {
         let job_manager = role == Role::JobManager;
         let kube = self.kube.in_namespace(namespace);
-        let (missing, set, flink_configuration) = tokio::join!(
+        let (missing, (set, flink_deployment), flink_configuration) = tokio::join!(
             self.missing_rights(&kube, pod),
-            async {
-                if job_manager {
-                    self.replica_set(namespace, pod).await
-                } else {
-                    None
-                }
-            },
+            self.owners(namespace, pod),
             async {
                 if job_manager {
                     self.configuration(&kube, pod).await
@@ -130,7 +128,8 @@ impl LookUps {
         );
         Facts {
             flink_configuration,
-            replicas: set.and_then(|set| set.replicas),
+            replicas: set.and_then(|set| set.replicas).filter(|_| job_manager),
+            flink_deployment,
             missing_rights: missing.unwrap_or_default(),
             ..Facts::default()
         }
@@ -141,6 +140,35 @@ impl LookUps {
         let own = owner(pod)?;
         let set = self.replica_set(namespace, pod).await;
         set.and_then(|set| set.deployment).or(Some(own))
+    }
+
+    /// The ReplicaSet, and the FlinkDeployment above. In native mode TaskManagers are the Deployment's own.
+    async fn owners(&self, namespace: &str, pod: &Pod) -> (Option<ReplicaSet>, Option<String>) {
+        let set = self.replica_set(namespace, pod).await;
+        let deployment = match &set {
+            Some(set) => set.deployment.clone(),
+            None => owner(pod),
+        };
+        let operator = match deployment {
+            Some(owner) => self.flink_deployment(namespace, &owner).await,
+            None => None,
+        };
+        (set, operator)
+    }
+
+    async fn flink_deployment(&self, namespace: &str, deployment: &OwnerRef) -> Option<String> {
+        if deployment.kind != "Deployment" || !self.what.contains(&LookUp::Owners) {
+            return None;
+        }
+        let kube = self.kube.in_namespace(namespace);
+        let look = async {
+            let found = admission::get_deployment(&kube, &deployment.name).await?;
+            let owners = found.and_then(|it| it.metadata.owner_references);
+            let mut owners = owners.into_iter().flatten();
+            let operator = owners.find(|owner| owner.kind == "FlinkDeployment");
+            Ok(operator.map(|owner| owner.name))
+        };
+        self.operators.get(deployment.uid.clone(), look).await
     }
 
     async fn replica_set(&self, namespace: &str, pod: &Pod) -> Option<ReplicaSet> {

@@ -263,3 +263,38 @@ fn the_owner_hears_of_it_unless_it_was_a_dry_run() {
         );
     });
 }
+
+/// In native mode its TaskManagers are owned by the Deployment, which alone says whose it is.
+#[test]
+fn a_flink_deployments_pods_are_left_alone() {
+    run(async {
+        let world = World::new("operators").await;
+        let webhook = world.start("a", Flags::default());
+        world.configure(webhook.port).await;
+        webhook.ready().await;
+        let owner = |kind: &str, name: &str| {
+            json!([{
+                "apiVersion": "x/v1", "kind": kind, "name": name, "uid": format!("uid-of-{name}"), "controller": true,
+            }])
+        };
+        let labels = json!({ "app": "theirs" });
+        let deployment = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": { "name": "theirs", "ownerReferences": owner("FlinkDeployment", "orders") },
+            "spec": {
+                "selector": { "matchLabels": labels },
+                "template": {
+                    "metadata": { "labels": labels },
+                    "spec": { "containers": [{ "name": "x", "image": "y" }] },
+                },
+            },
+        });
+        world.apply("/apis/apps/v1", "deployments/theirs", &deployment).await;
+        let mut theirs = flink("taskmanager", "tm", &opted_in());
+        theirs["metadata"]["ownerReferences"] = owner("Deployment", "theirs");
+        assert!(!is_injected(&world.create(&theirs, true).await.unwrap()));
+        let mut ours = flink("taskmanager", "tm", &opted_in());
+        ours["metadata"]["ownerReferences"] = owner("Deployment", "ours");
+        assert!(is_injected(&world.create(&ours, true).await.unwrap()));
+    });
+}

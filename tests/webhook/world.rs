@@ -91,7 +91,8 @@ impl World {
         world
     }
 
-    async fn apply(&self, api: &str, path: &str, object: &Value) {
+    /// Applies an object of the namespace, by its path there.
+    pub async fn apply(&self, api: &str, path: &str, object: &Value) {
         let path = format!("{api}/namespaces/{}/{path}", self.name);
         self.server.apply(&path, object).await;
     }
