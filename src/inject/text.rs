@@ -67,9 +67,17 @@ fn yaml(text: &str) -> Result<Vec<Document<'_>>, Unreadable> {
 
 fn piece(file: &str, start: usize, end: usize) -> Result<Document<'_>, Unreadable> {
     let text = &file[start..end];
-    let content = content(text);
+    let mut content = content(text);
     let line = line_of(file, start + content.start);
-    let value = read(&text[content.clone()]).map_err(|why| (line, why))?;
+    let whole = read(&text[content.start..]);
+    let value = match whole {
+        Ok(whole) => {
+            content.end = last(text, &content, &whole);
+            whole
+        }
+        // What stands behind the content need not be readable.
+        Err(_) => read(&text[content.clone()]).map_err(|why| (line, why))?,
+    };
     Ok(Document {
         text,
         content,
@@ -95,6 +103,19 @@ fn content(text: &str) -> std::ops::Range<usize> {
         .last()
         .map_or(start + first.len(), |(at, line)| at + line.len());
     start..end
+}
+
+/// Where the content ends: a text in it may go on with lines that look like comments.
+fn last(text: &str, content: &std::ops::Range<usize>, value: &Value) -> usize {
+    let line_end = |(at, line): (usize, &str)| at + line.len();
+    let says_all = |end: &usize| {
+        let newline = text[*end..]
+            .find('\n')
+            .map_or(text.len(), |more| end + more + 1);
+        read(&text[content.start..newline]).as_ref() == Ok(value)
+    };
+    let ends = lines(text).map(line_end).filter(|end| *end >= content.end);
+    ends.into_iter().find(says_all).unwrap_or(text.len())
 }
 
 /// Reads one document as `kubectl` does: YAML 1.1, where `0644` is octal and `yes` is true.
@@ -182,4 +203,34 @@ fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
 
 fn line_of(text: &str, at: usize) -> usize {
     text[..at.min(text.len())].matches('\n').count() + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_at_the_end_keeps_lines_that_look_like_comments() {
+        let ends = "    # last\n    %d\n    ...\n";
+        let file =
+            format!("kind: ConfigMap\ndata:\n  x: |\n    first\n      more\n{ends}# a comment\n");
+        let found = documents(&file).expect("YAML");
+        let said = "first\n  more\n# last\n%d\n...\n";
+        assert_eq!(found[0].value["data"]["x"], said);
+        let mut value = found[0].value.clone();
+        value["kind"] = "Secret".into();
+        let changed = found[0].with(&value);
+        assert!(changed.ends_with("\n# a comment\n"), "{changed}");
+        let again = documents(&changed).expect("YAML");
+        assert_eq!(again[0].value, value, "{changed}");
+    }
+
+    #[test]
+    fn comments_behind_the_content_are_not_part_of_it() {
+        for behind in ["", "\n", "\n# a comment\n", "\n...\n", "\n\n  # a comment"] {
+            let file = format!("a:\n  b: 1{behind}");
+            let found = documents(&file).expect("YAML");
+            assert_eq!(found[0].content(), "a:\n  b: 1", "{behind:?}");
+        }
+    }
 }
