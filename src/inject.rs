@@ -32,7 +32,7 @@ use crate::config::quoted;
 use annotations::Wishes;
 use metrics::Metrics;
 use parts::{Grace, Plan};
-use status::Status;
+use status::{Status, Wrapped};
 
 /// Opts a pod in (`"true"`) or out (`"false"`).
 pub const INJECT: &str = "drey.io/inject";
@@ -154,16 +154,28 @@ pub fn inject(pod: &Pod, settings: &Settings, facts: &Facts) -> Result<Outcome, 
     if let Some(name) = operators(pod, facts) {
         return Ok(Outcome::Skipped(by_operator(&name)));
     }
+    if let Some(role) = status::by_newer(pod) {
+        return Ok(Outcome::Injected(Box::new(Injected {
+            pod: pod.clone(),
+            role,
+            warnings: Vec::new(),
+        })));
+    }
     let status = Status::of(pod)?;
     if status.is_none() && is_by_hand(pod) {
         return Ok(Outcome::Skipped(by_hand()));
     }
-    let taken = status.as_ref().map(|status| status.take_out(pod));
+    let taken = status
+        .as_ref()
+        .map(|status| status.take_out(pod, Wrapped::Keep));
     let original = taken.as_ref().map_or(pod, |taken| &taken.pod);
     let wishes = annotations::read(annotations)?;
-    let Some(injected) = anew(original, &wishes, settings, facts)? else {
+    let Some(mut injected) = anew(original, &wishes, settings, facts)? else {
         return nothing_found(asked);
     };
+    if let Some(status) = &status {
+        status.hand_on(pod, &mut injected.pod)?;
+    }
     let same =
         taken.is_some_and(|taken| taken.complete) && status_text(&injected.pod) == status_text(pod);
     Ok(Outcome::Injected(Box::new(match same {
@@ -179,10 +191,14 @@ pub fn inject(pod: &Pod, settings: &Settings, facts: &Facts) -> Result<Outcome, 
 /// The pod as it was before its injection.
 ///
 /// # Errors
-/// When what was added cannot be told from its [`STATUS`].
+/// When what was added cannot be told from its [`STATUS`], or Flink's command still needs it.
 pub fn uninject(pod: &Pod) -> Result<Pod, Refused> {
-    let status = Status::of(pod)?;
-    Ok(status.map_or_else(|| pod.clone(), |status| status.take_out(pod).pod))
+    let Some(status) = Status::of(pod)? else {
+        return Ok(pod.clone());
+    };
+    let taken = status.take_out(pod, Wrapped::TakeOut).pod;
+    status.check_taken(&taken)?;
+    Ok(taken)
 }
 
 fn anew(

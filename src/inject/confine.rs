@@ -8,37 +8,37 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::annotations::User;
+use super::Refused;
+use super::annotations::{User, bad};
 use super::parts::Plan;
+use crate::config::quoted;
 
 /// The user of Flink's official image.
 const FLINK_USER: i64 = 9999;
 
 impl Plan<'_> {
-    pub(super) fn resources(&self) -> ResourceRequirements {
+    /// What one of a pair says, the default of the other one follows.
+    pub(super) fn resources(&self) -> Result<ResourceRequirements, Refused> {
         let wish = &self.wishes.resources;
         let guaranteed = is_guaranteed(self.spec);
-        let some = |text: &str| Some(Quantity(text.to_owned()));
-        let cpu_limit = wish.cpu_limit.clone();
-        let memory_limit = wish.memory_limit.clone();
-        let (cpu_limit, memory_limit) = (
-            cpu_limit.unwrap_or_else(|| guaranteed.then(|| Quantity("100m".to_owned()))),
-            memory_limit.unwrap_or_else(|| some("32Mi")),
-        );
         // The class of a pod is that of all its containers: requests below the limits would take it from Flink.
-        let (cpu, memory) = match guaranteed {
-            true => (cpu_limit.clone(), memory_limit.clone()),
-            false => (some("10m"), some("16Mi")),
+        let cpu = Pair {
+            what: "cpu",
+            request: if guaranteed { "100m" } else { "10m" },
+            limit: guaranteed.then_some("100m"),
         };
-        let requests = [
-            ("cpu", wish.cpu_request.clone().or(cpu)),
-            ("memory", wish.memory_request.clone().or(memory)),
-        ];
-        ResourceRequirements {
-            requests: quantities(requests),
-            limits: quantities([("cpu", cpu_limit), ("memory", memory_limit)]),
+        let memory = Pair {
+            what: "memory",
+            request: if guaranteed { "32Mi" } else { "16Mi" },
+            limit: Some("32Mi"),
+        };
+        let cpu = cpu.settle(&wish.cpu_request, &wish.cpu_limit, guaranteed)?;
+        let memory = memory.settle(&wish.memory_request, &wish.memory_limit, guaranteed)?;
+        Ok(ResourceRequirements {
+            requests: quantities([("cpu", cpu.0), ("memory", memory.0)]),
+            limits: quantities([("cpu", cpu.1), ("memory", memory.1)]),
             claims: None,
-        }
+        })
     }
 
     /// Good for Pod Security `restricted` also where the pod itself says nothing.
@@ -71,6 +71,71 @@ impl Plan<'_> {
             ..SecurityContext::default()
         }
     }
+}
+
+/// Request and limit of one resource, where nothing is said.
+struct Pair {
+    what: &'static str,
+    request: &'static str,
+    limit: Option<&'static str>,
+}
+
+impl Pair {
+    /// A request above the limit is what no API server takes, with a message that names no annotation.
+    fn settle(
+        &self,
+        request: &Option<Quantity>,
+        limit: &Option<Option<Quantity>>,
+        equal: bool,
+    ) -> Result<(Option<Quantity>, Option<Quantity>), Refused> {
+        let own = |text: &str| Quantity(text.to_owned());
+        let above = |one: &Quantity, other: &Quantity| amount(one) > amount(other);
+        match (request, limit) {
+            (Some(request), Some(Some(limit))) if above(request, limit) => {
+                let what = format!(
+                    "{} is above the limit, {}",
+                    quoted(&request.0),
+                    quoted(&limit.0)
+                );
+                let remedy = format!("lower it, or raise `drey.io/{}-limit`", self.what);
+                Err(bad(&format!("{}-request", self.what), &what, &remedy))
+            }
+            (Some(request), Some(limit)) => Ok((Some(request.clone()), limit.clone())),
+            (Some(request), None) => {
+                let limit = self.limit.map(own);
+                let limit = limit.map(|limit| match equal || above(request, &limit) {
+                    true => request.clone(),
+                    false => limit,
+                });
+                Ok((Some(request.clone()), limit))
+            }
+            (None, Some(Some(limit))) => {
+                let request = own(self.request);
+                let follows = equal || above(&request, limit);
+                let request = if follows { limit.clone() } else { request };
+                Ok((Some(request), Some(limit.clone())))
+            }
+            (None, Some(None)) => Ok((Some(own(self.request)), None)),
+            (None, None) => Ok((Some(own(self.request)), self.limit.map(own))),
+        }
+    }
+}
+
+/// How much a quantity is, as the annotations take them.
+fn amount(quantity: &Quantity) -> f64 {
+    let text = &quantity.0;
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "m" => 1e-3,
+        "k" => 1e3,
+        "M" => 1e6,
+        "G" => 1e9,
+        "Ki" => 1024.0,
+        "Mi" => 1024.0 * 1024.0,
+        "Gi" => 1024.0 * 1024.0 * 1024.0,
+        _ => 1.0,
+    };
+    digits.parse::<f64>().unwrap_or_default() * unit
 }
 
 /// The user and group that Flink runs as. Root is what the official image drops to its own user.

@@ -1,6 +1,6 @@
 //! What a pod runs: which of its containers is Flink's, which process that is, and of which cluster.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
@@ -170,12 +170,12 @@ fn words(container: &Container) -> Option<Vec<&str>> {
         .chain(container.args.iter().flatten())
         .map(String::as_str)
         .collect();
-    if is_launched(&words) {
-        let own = words
-            .iter()
+    if let Some(at) = launcher(&words) {
+        let mut behind = words.iter().skip(at);
+        let own = behind
             .position(|word| *word == "--")
-            .filter(|_| words.get(1) == Some(&"launch"));
-        words.drain(..=own.unwrap_or(0));
+            .filter(|_| words.get(at + 1) == Some(&"launch"));
+        words.drain(..=at + own.unwrap_or(0));
     }
     Some(words)
 }
@@ -184,17 +184,18 @@ fn starts(words: &[&str]) -> Option<Starts> {
     Starts::read(words.iter().copied())
 }
 
-fn is_launched(words: &[&str]) -> bool {
-    let name = |word: &str| {
-        Path::new(word)
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
+/// Where the launcher is, if it is there: before all words of Flink, maybe behind a program that another webhook has put in front.
+fn launcher(words: &[&str]) -> Option<usize> {
+    let is_launcher = |at: &usize| {
+        let name = Path::new(words[*at]).file_name().and_then(OsStr::to_str);
+        match name {
+            Some("drey-launch") => true,
+            Some("drey") => words.get(at + 1) == Some(&"launch"),
+            _ => false,
+        }
     };
-    match words.first().and_then(|word| name(word)).as_deref() {
-        Some("drey-launch") => true,
-        Some("drey") => words.get(1) == Some(&"launch"),
-        _ => false,
-    }
+    let at = (0..words.len()).find(is_launcher)?;
+    starts(&words[..at]).is_none().then_some(at)
 }
 
 fn native_role(pod: &Pod) -> Option<Role> {
@@ -236,17 +237,14 @@ fn cluster<'a>(pod: &'a Pod, wishes: &Wishes<'a>, facts: &Facts) -> Result<Clust
 }
 
 fn launch(container: &Container, facts: &Facts) -> Launch {
-    let command: Vec<&str> = container
-        .command
-        .iter()
-        .flatten()
-        .map(String::as_str)
-        .collect();
+    let args = container.args.iter().flatten();
+    let command = container.command.iter().flatten();
+    let all: Vec<&str> = command.chain(args).map(String::as_str).collect();
     if facts.template.is_some() {
         Launch::LeftToFlink
-    } else if is_launched(&command) {
+    } else if launcher(&all).is_some() {
         Launch::There
-    } else if command.is_empty() {
+    } else if container.command.as_ref().is_none_or(Vec::is_empty) {
         Launch::Entrypoint
     } else {
         Launch::Command

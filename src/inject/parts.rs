@@ -203,7 +203,7 @@ impl Plan<'_> {
             .as_ref()
             .and_then(|it| it.pre_stop.as_ref());
         Ok(Additions {
-            install: self.install(),
+            install: self.install()?,
             sidecar: job_manager.then(|| self.sidecar()).transpose()?,
             volume: Volume {
                 name: VOLUME.to_owned(),
@@ -248,13 +248,13 @@ impl Plan<'_> {
     }
 
     /// Puts the program where Flink's container finds it.
-    fn install(&self) -> Container {
-        Container {
+    fn install(&self) -> Result<Container, Refused> {
+        Ok(Container {
             name: INSTALL.to_owned(),
             args: Some(vec!["install".to_owned(), DIRECTORY.to_owned()]),
             volume_mounts: Some(vec![own_mount()]),
-            ..self.container()
-        }
+            ..self.container()?
+        })
     }
 
     fn sidecar(&self) -> Result<Container, Refused> {
@@ -284,19 +284,19 @@ impl Plan<'_> {
             }),
             ports: self.port().map(|port| vec![port]),
             volume_mounts: Some(mounts),
-            ..self.container()
+            ..self.container()?
         })
     }
 
     /// What both of Drey's containers are.
-    fn container(&self) -> Container {
-        Container {
+    fn container(&self) -> Result<Container, Refused> {
+        Ok(Container {
             image: Some(self.image.to_owned()),
             image_pull_policy: self.settings.image_pull_policy.clone(),
-            resources: Some(self.resources()),
+            resources: Some(self.resources()?),
             security_context: Some(self.security_context()),
             ..Container::default()
-        }
+        })
     }
 }
 

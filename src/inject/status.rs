@@ -126,7 +126,8 @@ impl Status {
     }
 
     /// The pod without what was added. What somebody has changed since stays as it is; what has been removed is not missed.
-    pub(super) fn take_out(&self, pod: &Pod) -> TakenOut {
+    /// A launcher that somebody has put something in front of goes only if `wrapped` says so.
+    pub(super) fn take_out(&self, pod: &Pod, wrapped: Wrapped) -> TakenOut {
         let mut taken = TakenOut {
             pod: pod.clone(),
             complete: true,
@@ -137,6 +138,11 @@ impl Status {
         let mut all = spec.containers.iter_mut();
         if let Some(flink) = all.find(|container| container.name == self.container) {
             taken.complete &= self.take_from_container(flink);
+            taken.complete &= match wrapped {
+                Wrapped::Keep if self.is_wrapped(flink) => true,
+                Wrapped::Keep => self.take_command(&mut flink.command),
+                Wrapped::TakeOut => self.take_command(&mut flink.command) || self.take_words(flink),
+            };
         }
         taken
     }
@@ -206,7 +212,6 @@ impl Status {
             },
             empty(Field::Ports),
         );
-        complete &= self.take_command(&mut flink.command);
         complete &= self.take_hook(&mut flink.lifecycle);
         complete
     }
@@ -228,6 +233,73 @@ impl Status {
         true
     }
 
+    /// Another webhook has put its own program in front of ours, and maybe ours among its arguments.
+    pub(super) fn is_wrapped(&self, flink: &Container) -> bool {
+        let first = flink.command.iter().flatten().next();
+        first != self.command.first()
+            && [&flink.command, &flink.args]
+                .into_iter()
+                .flatten()
+                .any(|words| self.place_in(words).is_some())
+    }
+
+    /// Notes the launcher's words in a pod that was injected again around them, for the way back.
+    pub(super) fn hand_on(&self, before: &Pod, pod: &mut Pod) -> Result<(), Refused> {
+        let all = before.spec.iter().flat_map(|spec| &spec.containers);
+        let mut flink = all.filter(|container| container.name == self.container);
+        if flink.next().is_none_or(|flink| !self.is_wrapped(flink)) {
+            return Ok(());
+        }
+        if let Some(mut status) = Self::of(pod)? {
+            status.command.clone_from(&self.command);
+            let annotations = pod.metadata.annotations.get_or_insert_default();
+            annotations.insert(STATUS.to_owned(), status.text());
+        }
+        Ok(())
+    }
+
+    /// Where our words stand in a row.
+    fn place_in(&self, words: &[String]) -> Option<usize> {
+        let count = self.command.len();
+        if count == 0 {
+            return None;
+        }
+        words.windows(count).position(|some| some == self.command)
+    }
+
+    fn take_words(&self, flink: &mut Container) -> bool {
+        for words in [&mut flink.command, &mut flink.args].into_iter().flatten() {
+            if let Some(at) = self.place_in(words) {
+                words.drain(at..at + self.command.len());
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Refuses a pod that would start Flink by a program that is no longer in it.
+    pub(super) fn check_taken(&self, pod: &Pod) -> Result<(), Refused> {
+        let all = pod.spec.iter().flat_map(|spec| &spec.containers);
+        let mut flink = all.filter(|container| container.name == self.container);
+        let words = flink.next().into_iter().flat_map(|flink| {
+            let command = flink.command.iter().flatten();
+            command.chain(flink.args.iter().flatten())
+        });
+        let gone = !self.command.is_empty() && !self.volumes.is_empty();
+        match words
+            .into_iter()
+            .find(|word| gone && word.contains("/drey/"))
+        {
+            None => Ok(()),
+            Some(word) => Err(Refused::new(format!(
+                "container {} still has {} in its command, changed by somebody since Drey was put in, and the pod would not have \
+                 that any more; take Drey's words out of `command` and `args`, and try again",
+                quoted(&self.container),
+                quoted(word)
+            ))),
+        }
+    }
+
     fn take_hook(&self, lifecycle: &mut Option<Lifecycle>) -> bool {
         let Some(hook) = &self.pre_stop else {
             return true;
@@ -244,6 +316,38 @@ impl Status {
         }
         true
     }
+}
+
+/// What becomes of a launcher that another webhook has put its own program in front of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wrapped {
+    /// It stays as it is: that program starts it.
+    Keep,
+    TakeOut,
+}
+
+/// The process of a pod that a newer version has injected, which knows best: while the webhook is updated, both are asked.
+pub(super) fn by_newer(pod: &Pod) -> Option<Role> {
+    #[derive(Deserialize)]
+    struct Any {
+        version: String,
+        role: Role,
+    }
+    let text = pod.metadata.annotations.as_ref()?.get(STATUS)?;
+    let any: Any = serde_json::from_str(text).ok()?;
+    let mut inits = pod.spec.as_ref()?.init_containers.iter().flatten();
+    let there = inits.any(|container| container.name == super::parts::INSTALL);
+    let newer = release(&any.version)? > release(env!("CARGO_PKG_VERSION"))?;
+    (there && newer).then_some(any.role)
+}
+
+/// The numbers of a version.
+fn release(version: &str) -> Option<[u64; 3]> {
+    let numbers = version.split(['-', '+']).next()?.split('.');
+    let numbers: Vec<u64> = numbers
+        .map(|part| part.parse().ok())
+        .collect::<Option<_>>()?;
+    numbers.try_into().ok()
 }
 
 /// A pod without Drey's parts.

@@ -1,6 +1,7 @@
 mod annotations;
 mod files;
 mod golden;
+mod others;
 mod properties;
 
 use k8s_openapi::api::apps::v1::Deployment;
