@@ -256,8 +256,8 @@ fn savepoint_dir(cluster: &Cluster, configuration: &FlinkConfig, now: Timestamp)
 fn proof(cluster: &Cluster, directory: &str, now: Timestamp) -> Finding {
     let check = &table::SAVEPOINT_DIR;
     let base = base(directory, &cluster.id);
-    match last_savepoint(cluster).filter(|(_, point)| plain(&point.path).starts_with(&plain(&base)))
-    {
+    let within = format!("{}/", plain(&base).trim_end_matches('/'));
+    match last_savepoint(cluster).filter(|(_, point)| plain(&point.path).starts_with(&within)) {
         Some((_, point)) => {
             let ago = rough(now.as_second() - point.completed.as_second());
             let found = format!("{base}: a savepoint was written and read back {ago} ago");

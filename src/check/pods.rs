@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use super::jobs::{self, Cluster};
 use super::{Finding, Sight, table};
 use crate::inject::{INJECT, Role, STATUS};
+use crate::launcher::Starts;
 
 /// The sidecar's container.
 pub(super) const SIDECAR: &str = "drey";
@@ -226,8 +227,12 @@ fn wants(pod: &Pod, by_namespace: bool) -> bool {
 
 /// The version that injected it; `None`: it was not injected.
 pub(super) fn injected_by(pod: &Pod) -> Option<String> {
-    let status: serde_json::Value = serde_json::from_str(annotation(pod, STATUS)?).ok()?;
-    status.get("version")?.as_str().map(str::to_owned)
+    status(pod)?.get("version")?.as_str().map(str::to_owned)
+}
+
+/// What the injection has noted, of whatever version.
+fn status(pod: &Pod) -> Option<serde_json::Value> {
+    serde_json::from_str(annotation(pod, STATUS)?).ok()
 }
 
 /// Drey is in it, by injection or written by hand.
@@ -249,12 +254,28 @@ pub(super) fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
     containers(pod).find(|container| container.name == name)
 }
 
-/// The container that Flink runs in: by its usual name, or the first.
+/// The container that Flink runs in: as the injection has noted or the pod says, else by its usual name or its command, else the
+/// first.
 pub(super) fn flink_container(pod: &Pod) -> Option<&Container> {
     let all = &pod.spec.as_ref()?.containers;
     let named = |name: &str| all.iter().find(|container| container.name == name);
+    let noted = status(pod).and_then(|status| named(status.get("container")?.as_str()?));
+    let said = || named(annotation(pod, "drey.io/container")?);
     let own = |container: &&Container| container.name != SIDECAR;
-    named(NATIVE_CONTAINER).or_else(|| all.iter().find(own))
+    noted
+        .or_else(said)
+        .or_else(|| named(NATIVE_CONTAINER))
+        .or_else(|| {
+            let mut others = all.iter().filter(own);
+            others.find(|container| starts(container).is_some())
+        })
+        .or_else(|| all.iter().find(own))
+}
+
+/// What its command line says.
+fn starts(container: &Container) -> Option<Starts> {
+    let words = container.command.iter().chain(&container.args).flatten();
+    Starts::read(words.map(String::as_str))
 }
 
 /// The value of a variable in any of the pod's containers.
@@ -264,7 +285,7 @@ pub(super) fn env<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
     found.find_map(|variable| variable.value.as_deref().filter(|value| !value.is_empty()))
 }
 
-/// What Flink's process in it is, by native mode's labels or by its command line.
+/// What Flink's process in it is, as the pod says, by native mode's labels, or by its command line.
 pub(super) fn role(pod: &Pod) -> Option<Role> {
     let label = |key: &str| {
         let labels = pod.metadata.labels.as_ref();
@@ -272,6 +293,11 @@ pub(super) fn role(pod: &Pod) -> Option<Role> {
             .and_then(|labels| labels.get(key))
             .map(String::as_str)
     };
+    match annotation(pod, "drey.io/role") {
+        Some("jobmanager") => return Some(Role::JobManager),
+        Some("taskmanager") => return Some(Role::TaskManager),
+        _ => {}
+    }
     if label("type") == Some("flink-native-kubernetes") {
         match label("component") {
             Some("jobmanager") => return Some(Role::JobManager),
@@ -279,21 +305,10 @@ pub(super) fn role(pod: &Pod) -> Option<Role> {
             _ => {}
         }
     }
-    let container = flink_container(pod)?;
-    let words = container
-        .command
-        .iter()
-        .flatten()
-        .chain(container.args.iter().flatten());
-    words
-        .into_iter()
-        .find_map(|word| match word.rsplit('/').next() {
-            Some("jobmanager" | "standalone-job" | "jobmanager.sh" | "standalone-job.sh") => {
-                Some(Role::JobManager)
-            }
-            Some("taskmanager" | "taskmanager.sh") => Some(Role::TaskManager),
-            _ => None,
-        })
+    starts(flink_container(pod)?).map(|starts| match starts {
+        Starts::JobManager { .. } => Role::JobManager,
+        Starts::TaskManager => Role::TaskManager,
+    })
 }
 
 /// The cluster id: as Drey was told, else native mode's label.

@@ -65,7 +65,7 @@ fn versions(version: Option<(u32, u32)>, git_version: &str) -> Vec<Finding> {
         Finding::ok(&table::NATIVE_SIDECARS, "the cluster has them")
     } else {
         let found = "the cluster does not have them by default";
-        let remedy = "leave injection.nativeSidecar of the chart at auto, or set it to false: the sidecar is an ordinary container then";
+        let remedy = "leave injection.sidecar of the chart at auto, or set it to ordinary: the sidecar is a container like any other then";
         Finding::warning(&table::NATIVE_SIDECARS, found, remedy)
     };
     vec![enough, sidecars]

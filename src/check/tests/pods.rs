@@ -1,6 +1,7 @@
 use k8s_openapi::api::core::v1::Pod;
 
 use super::*;
+use crate::inject::Role;
 
 fn pod(name: &str, annotations: Value) -> Pod {
     object(json!({
@@ -146,4 +147,29 @@ fn roles_are_told_by_labels_and_by_commands() {
         Some(Role::TaskManager)
     );
     assert_eq!(role(&runs(json!(["sleep", "1"]))), None);
+}
+
+/// Flink's container need not be the first one, and its command need not be a word of its own.
+#[test]
+fn what_a_pod_runs_is_found_as_the_webhook_finds_it() {
+    let two = |annotations: Value, words: &str| -> Pod {
+        object(json!({
+            "metadata": { "name": "x", "namespace": "a", "annotations": annotations },
+            "spec": { "containers": [
+                { "name": "log", "args": ["--of", "others"] },
+                { "name": "flink", "command": ["bash", "-c", words] },
+            ] },
+        }))
+    };
+    let of = |pod: &Pod| {
+        let container = super::super::pods::flink_container(pod).expect("a container");
+        (container.name.clone(), super::super::pods::role(pod))
+    };
+    let flink = |role| ("flink".to_owned(), role);
+    let shell = "exec /opt/flink/bin/taskmanager.sh start-foreground";
+    assert_eq!(of(&two(json!({}), shell)), flink(Some(Role::TaskManager)));
+    let named = json!({ "drey.io/container": "flink", "drey.io/role": "jobmanager" });
+    assert_eq!(of(&two(named, "./own")), flink(Some(Role::JobManager)));
+    let noted = json!({ "drey.io/status": json!({ "container": "flink" }).to_string() });
+    assert_eq!(of(&two(noted, "./own")), flink(None));
 }
