@@ -211,14 +211,24 @@ fn what_flinks_pods_need_outlives_the_release() {
         let policy = &metadata["annotations"]["helm.sh/resource-policy"];
         assert_eq!(of_flink, policy == "keep", "{object}");
         let name = metadata["name"].as_str().unwrap();
-        assert_eq!(of_flink, !name.starts_with("drey-webhook") && is_right(object), "{object}");
+        assert_eq!(
+            of_flink,
+            !name.starts_with("drey-webhook") && is_right(object),
+            "{object}"
+        );
         kept += usize::from(of_flink);
     }
     assert!(kept > 0);
 }
 
 fn is_right(object: &Value) -> bool {
-    let kinds = ["ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"];
+    let kinds = [
+        "ServiceAccount",
+        "Role",
+        "RoleBinding",
+        "ClusterRole",
+        "ClusterRoleBinding",
+    ];
     kinds.iter().any(|kind| object["kind"] == *kind)
 }
 
