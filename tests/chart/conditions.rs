@@ -82,7 +82,8 @@ const NOTIFIES: &[&str] = &["standalone-job", "--notify", "taskmanager"];
 fn beside(args: &[&str], annotations: &[(&str, &str)], word: &str) -> Value {
     let mut pod = pod(None, args, annotations);
     let container = json!({"name": "log", "image": "log", "args": ["--of", word]});
-    pod["spec"]["containers"][1] = container;
+    let containers = pod["spec"]["containers"].as_array_mut().unwrap();
+    containers.push(container);
     pod
 }
 

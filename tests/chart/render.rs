@@ -43,10 +43,11 @@ fn variants() -> Vec<(&'static str, Vec<String>)> {
         "flink.serviceAccounts[1].name=flink",
         "flink.serviceAccounts[1].clusterId=bills",
         "podLabels.app\\.kubernetes\\.io/name=other",
-        // The same once more, and names that would be the same with dashes between their parts.
+        // The same account and cluster once more, and names that would be the same with dashes between their parts.
         "flink.serviceAccounts[2].namespace=orders",
         "flink.serviceAccounts[2].name=flink",
         "flink.serviceAccounts[2].clusterId=bills",
+        "flink.serviceAccounts[2].create=true",
         "flink.serviceAccounts[3].namespace=orders",
         "flink.serviceAccounts[3].name=b",
         "flink.serviceAccounts[3].clusterId=a-flink",
@@ -312,7 +313,7 @@ fn flinks_service_accounts_get_the_rules_of_rbac_yaml() {
     let expected = rules(&by_hand, "drey")
         .to_string()
         .replace("drey-example", "drey-orders");
-    assert_eq!(rules(&objects, "drey-orders").to_string(), expected);
+    assert_eq!(rules(&objects, "drey:orders").to_string(), expected);
     assert_eq!(
         rules(&objects, "drey-flink:flink"),
         rules(&by_hand, "flink")

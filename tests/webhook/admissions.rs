@@ -289,7 +289,9 @@ fn a_flink_deployments_pods_are_left_alone() {
                 },
             },
         });
-        world.apply("/apis/apps/v1", "deployments/theirs", &deployment).await;
+        world
+            .apply("/apis/apps/v1", "deployments/theirs", &deployment)
+            .await;
         let mut theirs = flink("taskmanager", "tm", &opted_in());
         theirs["metadata"]["ownerReferences"] = owner("Deployment", "theirs");
         assert!(!is_injected(&world.create(&theirs, true).await.unwrap()));
