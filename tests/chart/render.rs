@@ -4,6 +4,34 @@ use serde_json::{Value, json};
 
 use crate::helm::{all, deploy, helm, only, parse, render};
 
+/// Service accounts of Flink.
+const ACCOUNTS: &[&str] = &[
+    "flink.serviceAccounts[0].namespace=orders",
+    "flink.serviceAccounts[0].name=flink",
+    "flink.serviceAccounts[0].clusterId=orders",
+    "flink.serviceAccounts[0].create=true",
+    "flink.serviceAccounts[0].flinkRole=true",
+    "flink.serviceAccounts[1].namespace=orders",
+    "flink.serviceAccounts[1].name=flink",
+    "flink.serviceAccounts[1].clusterId=bills",
+    // The same account and cluster once more, and names that would be the same with dashes between their parts.
+    "flink.serviceAccounts[2].namespace=orders",
+    "flink.serviceAccounts[2].name=flink",
+    "flink.serviceAccounts[2].clusterId=bills",
+    "flink.serviceAccounts[2].create=true",
+    "flink.serviceAccounts[3].namespace=orders",
+    "flink.serviceAccounts[3].name=b",
+    "flink.serviceAccounts[3].clusterId=a-flink",
+    "flink.serviceAccounts[4].namespace=orders",
+    "flink.serviceAccounts[4].name=flink-b",
+    "flink.serviceAccounts[4].clusterId=a",
+    "flink.serviceAccounts[4].flinkRole=true",
+    "flink.serviceAccounts[5].namespace=orders",
+    "flink.serviceAccounts[5].name=b",
+    "flink.serviceAccounts[5].clusterId=flink",
+    "flink.serviceAccounts[5].flinkRole=true",
+];
+
 /// The argument lists that the tests render the chart with.
 fn variants() -> Vec<(&'static str, Vec<String>)> {
     let set = |values: &[&str]| {
@@ -34,32 +62,9 @@ fn variants() -> Vec<(&'static str, Vec<String>)> {
         "topologySpreadConstraints[0].whenUnsatisfiable=ScheduleAnyway",
         "flink.readNodes=true",
         "webhook.lookUp={rights,configuration}",
-        "flink.serviceAccounts[0].namespace=orders",
-        "flink.serviceAccounts[0].name=flink",
-        "flink.serviceAccounts[0].clusterId=orders",
-        "flink.serviceAccounts[0].create=true",
-        "flink.serviceAccounts[0].flinkRole=true",
-        "flink.serviceAccounts[1].namespace=orders",
-        "flink.serviceAccounts[1].name=flink",
-        "flink.serviceAccounts[1].clusterId=bills",
         "podLabels.app\\.kubernetes\\.io/name=other",
-        // The same account and cluster once more, and names that would be the same with dashes between their parts.
-        "flink.serviceAccounts[2].namespace=orders",
-        "flink.serviceAccounts[2].name=flink",
-        "flink.serviceAccounts[2].clusterId=bills",
-        "flink.serviceAccounts[2].create=true",
-        "flink.serviceAccounts[3].namespace=orders",
-        "flink.serviceAccounts[3].name=b",
-        "flink.serviceAccounts[3].clusterId=a-flink",
-        "flink.serviceAccounts[4].namespace=orders",
-        "flink.serviceAccounts[4].name=flink-b",
-        "flink.serviceAccounts[4].clusterId=a",
-        "flink.serviceAccounts[4].flinkRole=true",
-        "flink.serviceAccounts[5].namespace=orders",
-        "flink.serviceAccounts[5].name=b",
-        "flink.serviceAccounts[5].clusterId=flink",
-        "flink.serviceAccounts[5].flinkRole=true",
     ]);
+    let everything = [everything, set(ACCOUNTS)].concat();
     vec![
         ("default", vec![]),
         (
