@@ -1,6 +1,5 @@
 //! One API server for all tests of the binary, a namespace and a user for each.
 
-use std::thread;
 use std::time::Duration;
 
 use drey::domain::pointer::{PointKind, Pointer, RestorePoint, TriggerReason};
@@ -13,6 +12,7 @@ use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use crate::api_server::ApiServer;
+pub use crate::api_server::run;
 
 static SERVER: OnceCell<ApiServer> = OnceCell::const_new();
 
@@ -83,32 +83,6 @@ impl World {
 
     pub async fn load(&self) -> Document {
         self.map.load().await.unwrap().unwrap()
-    }
-}
-
-/// Runs a test on a thread of the one runtime that the shared connections live in.
-pub fn run(test: impl Future<Output = ()> + Send + 'static) {
-    use std::sync::OnceLock;
-    static RUNTIME: OnceLock<tokio::runtime::Handle> = OnceLock::new();
-    let handle = RUNTIME.get_or_init(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        let handle = runtime.handle().clone();
-        thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
-        handle
-    });
-    let (done, ended) = std::sync::mpsc::channel();
-    let task = handle.spawn(test);
-    handle.spawn(async move { done.send(task.await).unwrap() });
-    if let Err(error) = ended.recv().unwrap() {
-        // Printed once more: the thread of the runtime prints into the output of another test.
-        let panic = error.into_panic();
-        match panic.downcast::<String>() {
-            Ok(text) => panic!("{text}"),
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
     }
 }
 

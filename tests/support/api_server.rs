@@ -7,6 +7,8 @@ use std::io::Read;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -326,4 +328,29 @@ fn certificate(
     let certificate = params.signed_by(&key, ca).unwrap();
     fs::write(dir.join(format!("{file}.crt")), certificate.pem()).unwrap();
     fs::write(dir.join(format!("{file}.key")), key.serialize_pem()).unwrap();
+}
+
+/// Runs a test on a thread of the one runtime that the shared connections live in.
+pub fn run(test: impl Future<Output = ()> + Send + 'static) {
+    static RUNTIME: OnceLock<tokio::runtime::Handle> = OnceLock::new();
+    let handle = RUNTIME.get_or_init(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let handle = runtime.handle().clone();
+        thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
+        handle
+    });
+    let (done, ended) = std::sync::mpsc::channel();
+    let task = handle.spawn(test);
+    handle.spawn(async move { done.send(task.await).unwrap() });
+    if let Err(error) = ended.recv().unwrap() {
+        // Printed once more: the thread of the runtime prints into the output of another test.
+        let panic = error.into_panic();
+        match panic.downcast::<String>() {
+            Ok(text) => panic!("{text}"),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
 }

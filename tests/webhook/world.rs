@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
+pub use crate::api_server::run;
 use crate::api_server::{ApiServer, free_port};
 use crate::helm;
 
@@ -291,30 +292,6 @@ impl Drop for Webhook {
         let _ = self.shell.wait();
         if thread::panicking() {
             eprintln!("--- the webhook's log:\n{}", self.log());
-        }
-    }
-}
-
-/// Runs a test on a thread of the one runtime that the shared connections live in.
-pub fn run(test: impl Future<Output = ()> + Send + 'static) {
-    static RUNTIME: OnceLock<tokio::runtime::Handle> = OnceLock::new();
-    let handle = RUNTIME.get_or_init(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        let handle = runtime.handle().clone();
-        thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
-        handle
-    });
-    let (done, ended) = std::sync::mpsc::channel();
-    let task = handle.spawn(test);
-    handle.spawn(async move { done.send(task.await).unwrap() });
-    if let Err(error) = ended.recv().unwrap() {
-        let panic = error.into_panic();
-        match panic.downcast::<String>() {
-            Ok(text) => panic!("{text}"),
-            Err(panic) => std::panic::resume_unwind(panic),
         }
     }
 }
