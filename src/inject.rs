@@ -26,6 +26,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use serde::{Deserialize, Serialize};
 
 pub use annotations::{ANNOTATIONS, Annotation, markdown_table};
+pub(crate) use flink::{native_role, role_of};
 pub use patch::patch;
 
 use crate::config::quoted;

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::jobs::{self, Cluster};
 use super::{Finding, Sight, table};
-use crate::inject::{INJECT, Role, STATUS};
+use crate::inject::{INJECT, Role, STATUS, native_role, role_of};
 use crate::launcher::Starts;
 
 /// The sidecar's container.
@@ -287,28 +287,12 @@ pub(super) fn env<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
 
 /// What Flink's process in it is, as the pod says, by native mode's labels, or by its command line.
 pub(super) fn role(pod: &Pod) -> Option<Role> {
-    let label = |key: &str| {
-        let labels = pod.metadata.labels.as_ref();
-        labels
-            .and_then(|labels| labels.get(key))
-            .map(String::as_str)
-    };
     match annotation(pod, "drey.io/role") {
         Some("jobmanager") => return Some(Role::JobManager),
         Some("taskmanager") => return Some(Role::TaskManager),
         _ => {}
     }
-    if label("type") == Some("flink-native-kubernetes") {
-        match label("component") {
-            Some("jobmanager") => return Some(Role::JobManager),
-            Some("taskmanager") => return Some(Role::TaskManager),
-            _ => {}
-        }
-    }
-    starts(flink_container(pod)?).map(|starts| match starts {
-        Starts::JobManager { .. } => Role::JobManager,
-        Starts::TaskManager => Role::TaskManager,
-    })
+    native_role(pod).or_else(|| starts(flink_container(pod)?).map(role_of))
 }
 
 /// The cluster id: as Drey was told, else native mode's label.

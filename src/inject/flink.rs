@@ -107,7 +107,7 @@ pub(super) fn find<'a>(
     Ok(Some(flink))
 }
 
-fn role_of(starts: Starts) -> Role {
+pub(crate) fn role_of(starts: Starts) -> Role {
     match starts {
         Starts::JobManager { .. } => Role::JobManager,
         Starts::TaskManager => Role::TaskManager,
@@ -198,7 +198,7 @@ fn launcher(words: &[&str]) -> Option<usize> {
     starts(&words[..at]).is_none().then_some(at)
 }
 
-fn native_role(pod: &Pod) -> Option<Role> {
+pub(crate) fn native_role(pod: &Pod) -> Option<Role> {
     let labels = pod.metadata.labels.as_ref()?;
     let label = |name: &str| labels.get(name).map(String::as_str);
     match (label("type"), label("component")) {
