@@ -7,6 +7,7 @@
 mod alone;
 mod command;
 mod configuration;
+mod follow;
 mod handover;
 mod hold;
 mod image;

@@ -10,7 +10,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::budget::after;
-use super::lock::{Holder, Life, PodState};
+use super::lock::{Holder, Life, PodRef, PodState};
+use super::pointer::APPLICATION;
+use super::pointer_map::Document;
 
 /// What a TaskManager that was told to go knows.
 #[derive(Debug, Clone)]
@@ -101,6 +103,18 @@ fn awaited(view: &HoldView<'_>, holder: &Holder) -> bool {
                 false
             }
         }
+}
+
+/// The pod that runs the JobManager, where its TaskManagers do not find the next one by themselves: an application without
+/// high availability, whose job id Drey gives. In session mode there may be jobs of which the pointer knows nothing.
+#[must_use]
+pub fn followed(document: &Document) -> Option<&PodRef> {
+    let [holder] = document.lock.holders.as_slice() else {
+        return None;
+    };
+    let entry = document.pointer.good()?.jobs.get(APPLICATION)?;
+    entry.run.as_ref()?.job_id.as_ref()?;
+    Some(&holder.pod)
 }
 
 fn runs_since_before(life: &Life, told_at: Timestamp) -> bool {

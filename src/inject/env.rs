@@ -14,7 +14,12 @@ impl Plan<'_> {
         if container != NATIVE_CONTAINER {
             env.push(variable("DREY_FLINK_CONTAINER", container));
         }
-        let of_flink = ["restart", "task-manager-hold", "flink-metrics-port"];
+        let of_flink = [
+            "restart",
+            "task-manager-hold",
+            "follow-job-manager",
+            "flink-metrics-port",
+        ];
         env.extend(self.given(|key, group| group != "Flink" && !of_flink.contains(&key)));
         env.extend(self.metrics_address());
         env.push(self.shutdown_timeout());
@@ -34,7 +39,9 @@ impl Plan<'_> {
                 env.extend([self.shutdown_timeout(), socket()]);
             }
             Role::TaskManager => {
-                let own = |key: &str, group: &str| group == "Metrics" || key == "task-manager-hold";
+                let own = |key: &str, group: &str| {
+                    group == "Metrics" || ["task-manager-hold", "follow-job-manager"].contains(&key)
+                };
                 env.extend([self.cluster_id(), pod_name()]);
                 env.extend(self.given(|key, group| always(group) || own(key, group)));
             }

@@ -1,15 +1,16 @@
 //! The launcher of a TaskManager: starts it, and holds SIGTERM back for as long as its JobManager may need it for a
-//! savepoint. There is no supervisor beside it, and while nobody tells it to go, it talks to nobody.
+//! savepoint. There is no supervisor beside it. Until somebody tells it to go it only watches who runs its JobManager.
 
 use jiff::Timestamp;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
+use super::KILL_AFTER;
 use super::command::Command;
 use super::configuration::{Configuration, LaunchError};
+use super::follow::Follow;
 use super::hold::Hold;
-use super::{KILL_AFTER, at};
 use crate::config::Settings;
 use crate::metrics::own;
 use crate::process::Flink;
@@ -52,6 +53,30 @@ impl TaskManager {
     /// # Errors
     /// When it cannot be started.
     pub async fn run(mut self) -> Result<i32, LaunchError> {
+        let mut follow = Follow::new(&self.settings).await;
+        loop {
+            let flink = self.spawn()?;
+            let exit = tokio::select! {
+                exit = flink.exited() => exit,
+                signal = self.signals.recv() => {
+                    info!(signal, "Asked to end: the TaskManager is held while a savepoint may need it");
+                    self.end(&flink).await;
+                    flink.exited().await
+                }
+                job_manager = follow.successor() => {
+                    info!(job_manager, "Another pod runs the JobManager: the TaskManager is started again");
+                    own().followed();
+                    flink.terminate();
+                    killed_late(&flink).await;
+                    continue;
+                }
+            };
+            info!(code = exit.code(), "TaskManager ended");
+            return Ok(exit.code().unwrap_or(1));
+        }
+    }
+
+    fn spawn(&self) -> Result<Flink, LaunchError> {
         let mut command = match &self.configuration {
             Some(configuration) => {
                 configuration.task_manager(&self.command, &self.settings.state_dir)?
@@ -63,16 +88,7 @@ impl TaskManager {
             source,
         })?;
         info!(pid = flink.identity().pid, "TaskManager started");
-        let exit = tokio::select! {
-            exit = flink.exited() => exit,
-            signal = self.signals.recv() => {
-                info!(signal, "Asked to end: the TaskManager is held while a savepoint may need it");
-                self.end(&flink).await;
-                flink.exited().await
-            }
-        };
-        info!(code = exit.code(), "TaskManager ended");
-        Ok(exit.code().unwrap_or(1))
+        Ok(flink)
     }
 
     /// Passes SIGTERM on when the time has come, and waits until that has had its effect.
@@ -87,14 +103,16 @@ impl TaskManager {
                 flink.terminate();
             }
         }
-        let kill_at = Instant::now() + KILL_AFTER;
-        hold.withdraw().await;
-        tokio::select! {
-            _ = flink.exited() => {}
-            () = at(Some(kill_at)) => {
-                warn!("TaskManager did not end after SIGTERM: killed");
-                flink.kill();
-            }
-        }
+        let ended = killed_late(flink);
+        tokio::join!(hold.withdraw(), ended);
+    }
+}
+
+/// Waits for a Flink that got SIGTERM, and kills it when that has no effect.
+async fn killed_late(flink: &Flink) {
+    if timeout(KILL_AFTER, flink.exited()).await.is_err() {
+        warn!("TaskManager did not end after SIGTERM: killed");
+        flink.kill();
+        flink.exited().await;
     }
 }

@@ -179,6 +179,8 @@ own! {
     requests: HistogramVec = "drey_flink_request_duration_seconds" { "outcome": ["answered", "failed"] } [LATENCIES]
     /// Time for which TaskManagers of this process were kept after SIGTERM.
     holds: HistogramVec = "drey_hold_duration_seconds" {} [DURATIONS]
+    /// Times that this TaskManager was started again since another pod runs its JobManager.
+    follows: IntCounterVec = "drey_task_manager_restarts_total" {}
     /// Readings of Flink's own metrics.
     readings: IntCounterVec = "drey_flink_scrapes_total" { "outcome": Reading::NAMES }
     /// Lines of Flink's metrics that were left out: series that were there already (`duplicate`), lines that Prometheus does not

@@ -17,6 +17,26 @@ fn a_deleted_pods_replacement_resumes_from_the_savepoint() {
     job.resumes_from_a_savepoint(&before);
 }
 
+/// At the address of a pod that is gone nobody answers, so Flink itself would not notice before this hour is over.
+#[test]
+fn a_taskmanager_is_started_again_beside_the_jobmanager_that_takes_the_job_over() {
+    let job = Job::new("tm-follows", Mode::Native, Version::v2()).set("heartbeat.timeout", "1h");
+    let before = job.start_and_work();
+    let task_managers = |job: &Job| -> Vec<String> {
+        let pods = job.namespace.pods(TASK_MANAGER);
+        let uid = |pod: &Value| pod["metadata"]["uid"].as_str().unwrap().to_owned();
+        pods.iter().map(uid).collect()
+    };
+    let pods = task_managers(&job);
+
+    job.kubectl(&["delete", "pod", &before.pod, "--wait=false"]);
+
+    let after = job.resumes(&before);
+    assert!(after.restored().unwrap().contains("/savepoint-"));
+    assert_eq!(task_managers(&job), pods, "in its pod");
+    job.stop_and_judge(1000);
+}
+
 /// Before Kubernetes 1.29 the sidecar is a container like any other, which gets SIGTERM at the same time as Flink.
 #[test]
 fn with_an_ordinary_container_as_sidecar_the_replacement_resumes_from_the_savepoint() {

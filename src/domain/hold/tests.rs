@@ -1,7 +1,9 @@
 //! When a TaskManager that was told to go asks, stays and goes.
 
 use super::*;
-use crate::domain::lock::PodRef;
+use crate::domain::lock::{Lock, PodRef};
+use crate::domain::pointer::{Pointer, Run, RunId};
+use crate::domain::pointer_map::Sight;
 
 fn at(second: u64) -> Timestamp {
     after(Timestamp::UNIX_EPOCH, Duration::from_secs(second))
@@ -162,4 +164,38 @@ fn without_the_configmap_it_stays_for_a_jobmanager_that_leaves_and_goes_when_all
     assert!(waits_until(&look_at(120, blind, leaving, false), 150));
     assert!(goes(&look(blind, Some(PodState::JobManagerEnded), false)));
     assert!(goes(&look_at(120, blind, alive(Life::default()), false)));
+}
+
+/// Who is followed, when these pods hold the lock and the application's run was given this job id.
+fn follows(holders: &[&str], job_id: Option<&str>) -> Option<String> {
+    let holders = holders.iter().map(|uid| holder(uid, 0)).collect();
+    let mut pointer = Pointer::new("orders");
+    pointer.entry(APPLICATION).run = Some(Run {
+        id: RunId::from_bytes([1; 6]),
+        job_id: job_id.map(|id| id.parse().expect("a job id")),
+        parent: None,
+        checkpoint_dir: None,
+        savepoint_dir: None,
+        stored: Timestamp::UNIX_EPOCH,
+        owner: String::new(),
+        flink_version: "2.3".to_owned(),
+    });
+    let document = Document {
+        pointer: Sight::Good(pointer),
+        lock: Lock {
+            holders,
+            waiters: Vec::new(),
+        },
+        ..Document::default()
+    };
+    followed(&document).map(|pod| pod.uid.clone())
+}
+
+#[test]
+fn a_taskmanager_follows_the_only_jobmanager_of_an_application_without_high_availability() {
+    let id = Some("00112233445566778899aabbccddeeff");
+    assert_eq!(follows(&["a"], id).as_deref(), Some("a"));
+    assert_eq!(follows(&["a"], None), None, "with high availability");
+    assert_eq!(follows(&["a", "b"], id), None);
+    assert_eq!(follows(&[], id), None, "between two holders");
 }

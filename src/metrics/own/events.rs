@@ -109,6 +109,11 @@ impl Own {
             .observe(time.as_secs_f64());
     }
 
+    /// A TaskManager is started again beside another JobManager.
+    pub fn followed(&self) {
+        self.follows.with_label_values::<&str>(&[]).inc();
+    }
+
     /// Flink's REST interface was asked.
     pub fn requested(&self, time: Duration, answered: bool) {
         let outcome = if answered { "answered" } else { "failed" };
