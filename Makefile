@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: help demo test test-all test-k8s test-matrix bench bench-metrics bench-k8s bench-webhook build install-yaml clean
+.PHONY: help demo test test-all test-k8s test-matrix bench bench-metrics bench-k8s bench-updates bench-webhook build install-yaml clean
 
 # Where rustup puts cargo, should it be installed just now.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -24,6 +24,7 @@ help:
 	make bench        what Drey costs, in time and memory
 	make bench-metrics  what a scrape through Drey costs beside a direct one
 	make bench-k8s    what it costs and saves in pods of a real Kubernetes node, beside plain Flink; 20 minutes
+	make bench-updates  downtime while configuration or image change in those pods, beside the usual script; 15 minutes
 	make bench-webhook  admissions per second, their latency, and the memory that the webhook takes
 	make build        the static binary, for release
 	make install-yaml renders deploy/install.yaml from deploy/chart
@@ -105,6 +106,12 @@ bench-k8s:
 	tests/setup.sh tools cluster >/dev/null
 	drey=$$(cargo build --locked --release --message-format=json-render-diagnostics | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
 	python3 -B tests/bench/kubernetes.py "$$drey" "$$FLINK_2"
+
+bench-updates:
+	@$(VERSIONS)
+	tests/setup.sh tools cluster >/dev/null
+	drey=$$(cargo build --locked --release --message-format=json-render-diagnostics | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
+	python3 -B tests/bench/updates.py "$$drey" "$$FLINK_2"
 
 bench-webhook:
 	@tests/setup.sh tools

@@ -270,9 +270,10 @@ def node_sh(*args):
     return subprocess.run([script, *args], check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def main():
+def main(doc, bench):
+    """Runs `bench` inside a node's network."""
     if len(sys.argv) != 3:
-        print(__doc__.strip(), file=sys.stderr)
+        print(doc.strip(), file=sys.stderr)
         return 64
     end_on_signals()
     try:
@@ -294,4 +295,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__, bench))

@@ -1,0 +1,189 @@
+#!/usr/bin/env python3
+"""How long a job is down while its configuration or its image changes: with Drey, and by the script that people write.
+
+Usage: updates.py DREY FLINK_VERSION     (what `make bench-updates` calls, with a release binary)
+
+Both run the example job in the pods of `deploy/standalone`, one after the other on one Kubernetes node, and each change is
+made BENCH_RUNS (3) times to each, in turn. The script stops the job with a savepoint through Flink's REST interface, deletes
+the Deployments, waits until the pods are gone, and applies the changed manifests with the savepoint's path. With Drey the changed
+manifests are applied, and that is all. Downtime is from the last event that the old job wrote to the first one of the new job.
+"""
+
+import http.client
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+import kubernetes  # noqa: E402
+from bench import say, spread  # noqa: E402
+from kubernetes import middle, output_files  # noqa: E402
+from pods import Api, Failed, Job, Rest, eventually, kubectl, load, set_options, use_images, without_drey, OPTIONS  # noqa: E402
+
+RUNS = int(os.environ.get("BENCH_RUNS", "3"))
+SAMPLE = 0.02
+CHANGES = ("configuration", "image")
+GOAL = 0.5
+
+
+class Writes:
+    """When each writer of the job's output wrote first and last: the sink writes each event to a file at once."""
+
+    def __init__(self, job):
+        self.job, self.sizes, self.first, self.last, self.over = job, {}, {}, {}, threading.Event()
+        self.thread = threading.Thread(target=self.watch, daemon=True)
+        self.thread.start()
+
+    def watch(self):
+        while not self.over.wait(SAMPLE):
+            now = time.time()
+            for writer, paths in output_files(self.job).items():
+                size = sum(map(size_of, paths))
+                if size > self.sizes.get(writer, 0):
+                    self.first.setdefault(writer, now)
+                    self.last[writer] = now
+                # Files are renamed when they are committed, so one look may miss one of them.
+                self.sizes[writer] = max(size, self.sizes.get(writer, 0))
+
+    def end(self):
+        self.over.set()
+        self.thread.join()
+
+
+def size_of(path):
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return 0
+
+
+class Updated(Job):
+    """The example job, whose manifests change."""
+
+    def __init__(self, api, name, volumes, image, drey):
+        super().__init__(api, name, volumes, image, drey)
+        self.generation, self.savepoint = 0, None
+
+    def objects(self):
+        found, options = load("rbac.yaml") + load("standalone/flink.yaml"), {**OPTIONS}
+        options["drey.test/generation"] = str(self.generation)
+        for one in found:
+            if one["kind"] == "Deployment":
+                template = one["spec"]["template"]
+                use_images(template["spec"], self.image)
+                # What a chart does so that a changed ConfigMap rolls the pods.
+                template["metadata"].setdefault("annotations", {})["generation"] = str(self.generation)
+                if not self.drey:
+                    options |= without_drey(template["spec"])
+        if self.savepoint:
+            options["execution.state-recovery.path"] = self.savepoint
+        for one in found:
+            if "config.yaml" in one.get("data", {}):
+                one["data"]["config.yaml"] = set_options(one["data"]["config.yaml"], options)
+        return found
+
+    def start(self):
+        self.apply(self.objects())
+
+    def by_script(self, flink_job):
+        """What `change` is without Drey."""
+        rest = Rest(self.leader()["status"]["podIP"])
+        self.savepoint = stop(rest.ip, flink_job)
+        kubectl("--namespace", self.name, "delete", "deployments", "--all")
+        kubectl("--namespace", self.name, "wait", "--for=delete", "pods", "--selector=app=example", "--timeout=120s")
+        self.start()
+
+
+def stop(ip, flink_job):
+    """Stops the job with a savepoint; its path."""
+    answer = post(ip, f"/jobs/{flink_job}/stop", {"drain": False, "targetDirectory": "/state/savepoints"})
+    path = f"/jobs/{flink_job}/savepoints/{answer['request-id']}"
+    done = lambda: (Rest(ip).get(path) or {}).get("operation", {}).get("location")  # noqa: E731
+    return eventually("the savepoint", done)
+
+
+def post(ip, path, body):
+    connection = http.client.HTTPConnection(ip, 8081, timeout=30)
+    connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    text = answer.read()
+    connection.close()
+    if answer.status >= 300:
+        raise Failed(f"POST {path}: {text.decode()}")
+    return json.loads(text)
+
+
+def one(job, flink_job, change, images):
+    """One change; what it cost, and the new job."""
+    kubernetes.wait_steady(Rest(job.leader()["status"]["podIP"]), flink_job)
+    writes, old = Writes(job), set(output_files(job))
+    begun = time.time()
+    job.generation += 1
+    if change == "image":
+        job.image = images[job.image == images[0]]
+    if job.drey:
+        job.start()
+    else:
+        job.by_script(flink_job)
+    running, flink_job = job.wait_running(begun)
+    eventually("an event of the new job", lambda: set(writes.first) - old)
+    writes.end()
+    last = max(at for writer, at in writes.last.items() if writer in old)
+    first = min(at for writer, at in writes.first.items() if writer not in old)
+    origin = kubernetes.restored_from(Rest(eventually("a JobManager", job.leader)["status"]["podIP"]), flink_job)
+    return flink_job, {
+        "down": first - last, "stopped": last - begun, "running": running - last, "whole": first - begun, "from": origin,
+    }  # fmt: skip
+
+
+def measure(jobs, images):
+    found = {(job.name, change): [] for job in jobs for change in CHANGES}
+    current = {}
+    for job in jobs:
+        job.start()
+        current[job.name] = job.wait_running(job.begun)[1]
+    for number in range(RUNS):
+        for change in CHANGES:
+            for job in jobs:
+                current[job.name], result = one(job, current[job.name], change, images)
+                found[job.name, change].append(result)
+                say(f"  {job.name}: {change} {number + 1} of {RUNS}: down for {result['down']:.1f} s, from {result['from']}")
+    return found
+
+
+def report(found):
+    for change in CHANGES:
+        script, drey = found["script", change], found["drey", change]
+        say(f"{change} changed (goal: {GOAL} of the script's downtime)")
+        for name, results in (("by script", script), ("with Drey", drey)):
+            column = lambda key: spread([it[key] for it in results], "s")  # noqa: E731,B023
+            say(f"  {name}  down for {column('down')}; last event {column('stopped')} after the order; "
+                f"all tasks seen to run {column('running')} after the last event")  # fmt: skip
+        say(f"  downtime, ratio of the medians: {middle(drey, 'down') / middle(script, 'down'):.2f}\n")
+
+
+def bench(flink):
+    api, volumes = Api(), os.path.join(kubernetes.NODE, "volumes")
+    images = [f"drey.test/example-job:{flink}", f"drey.test/example-job:{flink}-again"]
+    # The same image by another name: what it costs to pull one depends on the registry alone.
+    ctr = ["ctr", "--address", os.path.join(kubernetes.NODE, "containerd.sock"), "--namespace", "k8s.io"]
+    subprocess.run([*ctr, "images", "tag", "--force", *images], check=True, stdout=subprocess.DEVNULL)
+    jobs = [Updated(api, name, volumes, images[0], drey) for name, drey in (("script", False), ("drey", True))]
+    try:
+        say(f"Flink {flink}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; medians, with minimum and maximum\n")
+        report(measure(jobs, images))
+        return 0
+    except Failed:
+        for job in jobs:
+            job.dump()
+        raise
+    finally:
+        api.end()
+
+
+if __name__ == "__main__":
+    sys.exit(kubernetes.main(__doc__, bench))
