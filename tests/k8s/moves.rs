@@ -20,7 +20,8 @@ fn a_deleted_pods_replacement_resumes_from_the_savepoint() {
 /// At the address of a pod that is gone nobody answers, so Flink itself would not notice before this hour is over.
 #[test]
 fn a_taskmanager_is_started_again_beside_the_jobmanager_that_takes_the_job_over() {
-    let job = Job::new("tm-follows", Mode::Native, Version::v2()).set("heartbeat.timeout", "1h");
+    let job =
+        Job::new("tm-follows", Mode::Standalone, Version::v2()).set("heartbeat.timeout", "1h");
     let before = job.start_and_work();
     let task_managers = |job: &Job| -> Vec<String> {
         let pods = job.namespace.pods(TASK_MANAGER);
