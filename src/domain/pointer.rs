@@ -35,6 +35,19 @@ pub struct Pointer {
     pub savepoint_path: Option<String>,
     /// The jobs, by key.
     pub jobs: BTreeMap<String, JobEntry>,
+    /// The clusters that were started from a savepoint of this one, by cluster id. What they started from is never deleted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub forks: BTreeMap<String, Fork>,
+}
+
+/// Another cluster's first start was from a savepoint of this one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Fork {
+    /// The savepoint, as it stands in the history here.
+    pub path: String,
+    /// When the fork was decided.
+    pub at: Timestamp,
 }
 
 impl Pointer {
@@ -47,6 +60,7 @@ impl Pointer {
             generation: 0,
             savepoint_path: None,
             jobs: BTreeMap::new(),
+            forks: BTreeMap::new(),
         }
     }
 
@@ -88,6 +102,9 @@ pub struct JobEntry {
     /// A person cleared the pointer: the next start is from empty state, on purpose.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub cleared: bool,
+    /// How far the last run that came up has come.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub up: Option<Up>,
     /// The last restore points, newest first.
     #[serde(default)]
     pub history: Vec<RestorePoint>,
@@ -283,6 +300,19 @@ pub struct Ended {
     pub owner: String,
 }
 
+/// A run has come up. Written twice in its life, so that whoever waits for it need not reach Flink.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Up {
+    /// The run.
+    pub run: RunId,
+    /// When all its tasks were first seen to run.
+    pub since: Timestamp,
+    /// The first checkpoint that it was seen to complete, by id.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub checkpoint: Option<i64>,
+}
+
 /// Something that a start can resume from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -364,6 +394,8 @@ pub enum TriggerReason {
     HandOver,
     /// A person or a pipeline asked.
     Manual,
+    /// A person or a pipeline ended the job for now.
+    Stop,
     /// Chosen as the newest one by a start.
     Restore,
 }
@@ -374,6 +406,7 @@ impl fmt::Display for TriggerReason {
             Self::Shutdown => "shutdown",
             Self::HandOver => "hand-over",
             Self::Manual => "manual",
+            Self::Stop => "stop",
             Self::Restore => "restore",
         })
     }

@@ -297,6 +297,7 @@ fn reason() -> impl Strategy<Value = TriggerReason> {
     prop::sample::select(vec![
         TriggerReason::Shutdown,
         TriggerReason::Manual,
+        TriggerReason::Stop,
         TriggerReason::Restore,
     ])
 }
@@ -360,10 +361,11 @@ prop_compose! {
     fn entries()(
         lineage in any::<u64>(), run in prop::option::of(runs()), intent in prop::option::of(intents()),
         ended in prop::option::of((time(), text())), frozen in prop::option::of(text()), cleared in any::<bool>(),
-        history in prop::collection::vec(points(), 0..4),
+        up in prop::option::of((run_id(), time(), any::<Option<i64>>())), history in prop::collection::vec(points(), 0..4),
     ) -> JobEntry {
         let ended = ended.map(|(at, owner)| Ended { status: JobStatus::Canceled, at, owner });
-        JobEntry { lineage, run, intent, ended, frozen, cleared, history }
+        let up = up.map(|(run, since, checkpoint)| Up { run, since, checkpoint });
+        JobEntry { lineage, run, intent, ended, frozen, cleared, up, history }
     }
 }
 
@@ -371,8 +373,11 @@ proptest! {
     #[test]
     fn a_pointer_is_read_as_it_was_written(
         entries in prop::collection::btree_map(text(), entries(), 0..3), generation in any::<u64>(),
+        forks in prop::collection::btree_map(text(), (text(), time()), 0..3),
     ) {
         let mut pointer = Pointer::new("example");
+        let forks = forks.into_iter().map(|(id, (path, at))| (id, Fork { path, at }));
+        pointer.forks = forks.collect();
         (pointer.generation, pointer.jobs) = (generation, entries);
         let json = serde_json::to_string(&pointer)?;
         prop_assert_eq!(&serde_json::from_str::<Pointer>(&json)?, &pointer);

@@ -25,6 +25,7 @@ fn reason(reason: TriggerReason) -> &'static str {
         TriggerReason::Shutdown => "shutdown",
         TriggerReason::HandOver => "hand-over",
         TriggerReason::Manual => "manual",
+        TriggerReason::Stop => "stop",
         TriggerReason::Restore => "restore",
     }
 }
