@@ -1,6 +1,9 @@
 //! The commands.
 mod check;
+mod checkpoint;
 pub mod config;
+mod gc;
+mod history;
 mod inject;
 pub(crate) mod inspect;
 mod install;
@@ -69,6 +72,12 @@ enum Command {
     Restore(restore::RestoreArgs),
     /// Take a savepoint of a supervised job
     Savepoint(savepoint::SavepointArgs),
+    /// Take a checkpoint of a supervised job, of the kind that it takes by itself (Flink 1.17 and later)
+    Checkpoint(checkpoint::CheckpointArgs),
+    /// Delete old savepoints, and find those that nobody has recorded
+    Gc(gc::GcArgs),
+    /// Show the restore points and the starts of a cluster
+    History(history::HistoryArgs),
     /// Show how the supervised jobs stand
     Status(status::StatusArgs),
     /// Show or change what the next start resumes from
@@ -156,6 +165,9 @@ fn dispatch(command: Command, env: Vec<(OsString, OsString)>) -> anyhow::Result<
         Command::PreStop(args) => prestop::run(&args, env),
         Command::Restore(args) => restore::run(&args, env),
         Command::Savepoint(args) => savepoint::run(&args, env),
+        Command::Checkpoint(args) => checkpoint::run(&args, env),
+        Command::Gc(args) => gc::run(&args, env),
+        Command::History(args) => history::run(&args, env),
         Command::Status(args) => status::run(&args, env),
         Command::Pointer(args) => pointer::run(&args, env),
         Command::Inspect(args) => inspect::run(&args, env),

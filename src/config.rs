@@ -90,6 +90,14 @@ pub(crate) fn parse_duration(text: &str) -> Result<std::time::Duration, String> 
 }
 
 impl Settings {
+    /// How many restore points the history holds at most: with retention more than [`history`](field@Settings::history), so
+    /// that none is forgotten whose files are still to be deleted.
+    #[must_use]
+    pub fn remembered(&self) -> usize {
+        const ROOM: usize = 20;
+        self.history + if self.retention { ROOM } else { 0 }
+    }
+
     /// The environment variables of which [`load`] makes the same settings.
     #[must_use]
     pub fn to_env(&self) -> BTreeMap<String, String> {

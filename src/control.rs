@@ -20,6 +20,7 @@ use tracing::debug;
 use crate::domain::job::{JobId, JobStatus};
 use crate::domain::pointer::{Pointer, RunId, TriggerReason};
 use crate::domain::savepoint::SavepointFormat;
+use crate::retention::Report;
 
 /// The longest line that is read: a pointer with a long history is far below it.
 const LINE_LIMIT: u64 = 4 << 20;
@@ -65,6 +66,13 @@ pub enum Call {
     },
     /// A person wants a savepoint; answered when it is recorded or has failed.
     Savepoint(SavepointCall),
+    /// A person wants a checkpoint; answered when it is completed or has failed.
+    Checkpoint(CheckpointCall),
+    /// Deletes what retention allows, and finds savepoints that nobody has recorded; answered when that is done.
+    Gc {
+        /// Only tell what would be done.
+        dry_run: bool,
+    },
     /// How everything stands.
     Status,
     /// The pointer.
@@ -115,6 +123,16 @@ pub struct SavepointCall {
     pub timeout_ms: u64,
 }
 
+/// A checkpoint by a person's hand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CheckpointCall {
+    /// The job's key, name or id; `None`: the only one.
+    pub job: Option<String>,
+    /// How long to wait, in milliseconds.
+    pub timeout_ms: u64,
+}
+
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
@@ -151,6 +169,13 @@ pub enum Reply {
         /// Its path.
         path: String,
     },
+    /// The checkpoint is completed.
+    Checkpoint {
+        /// Its id.
+        checkpoint_id: u64,
+    },
+    /// What was deleted, or would be.
+    Gc(Box<Report>),
     /// How everything stands.
     Status(Box<Status>),
     /// The pointer; `None` when there has never been one.

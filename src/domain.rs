@@ -10,7 +10,9 @@ pub mod path;
 pub mod pointer;
 pub mod pointer_map;
 pub mod restore;
+pub mod retention;
 pub mod savepoint;
+pub mod schedule;
 pub mod supervise;
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod pointer_file;
 pub mod process;
 pub mod restore_points;
+pub mod retention;
 mod root_certificates;
 pub mod session_jobs;
 pub mod storage;

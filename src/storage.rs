@@ -152,6 +152,38 @@ impl Storage {
         Ok(found(dir, entries))
     }
 
+    /// The names of the directories right in `dir`.
+    ///
+    /// # Errors
+    /// As [`Storage::list_checkpoints`].
+    pub async fn list_directories(&self, dir: &Location) -> Result<Vec<String>, StorageError> {
+        let attempt = Attempt::new("list the directories in", dir);
+        match self.place(dir, &attempt)? {
+            Place::Local(path) => {
+                self.blocking(&attempt, move || local::directories(&path))
+                    .await
+            }
+            Place::Remote(remote) => self.remote(&attempt, remote.directories("")).await,
+        }
+    }
+
+    /// Deletes the savepoint directory `dir` with everything in it, its `_metadata` first, so that what is left of one whose
+    /// deletion was interrupted is never taken for a savepoint. What is gone already is no error: call it again until it
+    /// succeeds.
+    ///
+    /// # Errors
+    /// Something could not be deleted; more may be gone than before.
+    pub async fn delete_savepoint(&self, dir: &Location) -> Result<(), StorageError> {
+        let attempt = Attempt::new("delete", dir);
+        match self.place(dir, &attempt)? {
+            Place::Local(path) => {
+                self.blocking(&attempt, move || local::delete_savepoint(&path))
+                    .await
+            }
+            Place::Remote(remote) => self.remote(&attempt, remote.delete_savepoint()).await,
+        }
+    }
+
     /// Whether there is such a file or object; locally also such a directory.
     ///
     /// # Errors

@@ -18,6 +18,8 @@ mod planner;
 mod pod;
 mod report;
 mod requests;
+mod retention;
+mod schedule;
 mod search;
 mod session;
 mod settle;
@@ -39,6 +41,7 @@ use crate::domain::budget::{Backoff, after, until};
 use crate::domain::job::JobView;
 use crate::domain::pointer::{Pointer, RunId};
 use crate::domain::savepoint::FailureCause;
+use crate::domain::schedule::Schedule;
 use crate::domain::supervise::{Ask, Evidence, Outcome, Policy, Process};
 use crate::kubernetes::{Kube, PointerMap};
 use crate::pointer_file::PointerError;
@@ -51,6 +54,8 @@ use leave::Signs;
 use lock::Starting;
 use pod::Pod;
 use requests::Releasing;
+use retention::Keeper;
+use schedule::CheckpointWaiter;
 use session::Session;
 
 pub use asks::{choose, clear};
@@ -107,6 +112,12 @@ pub struct Supervisor {
     untold_deadline: bool,
     /// In session mode: the jobs that are submitted.
     session: Session,
+    /// What is being deleted, and when to look again.
+    keeper: Keeper,
+    /// When periodic savepoints are taken.
+    schedule: Option<Schedule>,
+    /// Checkpoints that people wait for.
+    checkpoints: Vec<CheckpointWaiter>,
     /// The pointer was read.
     loaded: bool,
     /// Only one start is prepared: the sidecar is away.
@@ -135,6 +146,8 @@ struct Job {
     logged: Option<Outcome>,
     /// The pointer could not be written in the last turn.
     unwritable: bool,
+    /// When the last periodic savepoint was asked for or left out.
+    periodic: Option<Timestamp>,
     /// The storage did not answer the last search.
     searched_in_vain: bool,
     /// Why it last waited, so that only a change is logged.
@@ -196,6 +209,7 @@ impl Supervisor {
             allow_unverified: settings.allow_unverified,
         };
         let (status, _) = channel::channel(Status::default());
+        let schedule = schedule::schedule(&settings);
         Self {
             settings,
             policy,
@@ -220,6 +234,9 @@ impl Supervisor {
             leadership: Leadership::default(),
             untold_deadline: false,
             session: Session::default(),
+            keeper: Keeper::default(),
+            schedule,
+            checkpoints: Vec::new(),
             loaded: false,
             alone: false,
             status,
@@ -308,6 +325,14 @@ impl Supervisor {
                 self.want_savepoint(wanted, back);
                 return true;
             }
+            Call::Checkpoint(wanted) => {
+                self.want_checkpoint(&wanted, back).await;
+                return true;
+            }
+            Call::Gc { dry_run } => {
+                self.want_gc(dry_run, back);
+                return true;
+            }
             Call::Status => Reply::Status(Box::new(self.status.borrow().clone())),
             Call::PointerShow => Reply::Pointer {
                 pointer: Some(Box::new(self.pointer.clone())),
@@ -329,6 +354,7 @@ impl Supervisor {
             self.give_way().await;
             self.discover().await;
             wake = wake.min(self.submit_jobs().await);
+            wake = wake.min(self.ask_periodic());
             let keys: Vec<String> = self.jobs.keys().cloned().collect();
             for key in keys {
                 wake = wake.min(self.turns(&key).await);
@@ -343,7 +369,9 @@ impl Supervisor {
         let answered = self.answer_requests().await;
         let behind = self.catch_up().await;
         let checkpoint = self.watch_last_checkpoint().await;
-        let others = [judged, started, answered, behind, checkpoint]
+        let asked = self.answer_checkpoints().await;
+        let kept = self.keep_house().await;
+        let others = [judged, started, answered, behind, checkpoint, asked, kept]
             .into_iter()
             .flatten();
         others.fold(wake, Timestamp::min)

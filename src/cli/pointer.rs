@@ -69,7 +69,7 @@ struct Common {
 }
 
 /// How often a write is begun anew because somebody else was quicker.
-const CONFLICTS: usize = 5;
+pub(super) const CONFLICTS: usize = 5;
 
 pub(super) fn run(args: &PointerArgs, env: Vec<(OsString, OsString)>) -> anyhow::Result<ExitCode> {
     match &args.command {
@@ -107,43 +107,51 @@ pub(super) fn run(args: &PointerArgs, env: Vec<(OsString, OsString)>) -> anyhow:
     }
 }
 
-impl Common {
-    /// The pointer is a ConfigMap, which needs no supervisor to be seen.
-    fn is_map(&self, settings: &Settings) -> bool {
-        self.kubernetes || settings.pod_name.is_some()
-    }
+/// The pointer is a ConfigMap, which needs no supervisor to be seen.
+fn is_map(kubernetes: bool, settings: &Settings) -> bool {
+    kubernetes || settings.pod_name.is_some()
+}
 
-    /// Where the pointer is kept, locked if it is a file. A ConfigMap is reached as long as `runtime` lives.
-    fn store(&self, settings: &Settings, runtime: &Runtime) -> anyhow::Result<Store> {
-        if !self.is_map(settings) {
-            return Store::file(&settings.pointer).map_err(|error| pointer_error(&error));
-        }
-        let kube = runtime.block_on(Kube::connect(settings.pod_namespace.as_deref()));
-        let kube = kube.map_err(|error| failure(one_line(&error, 400), USAGE))?;
-        let map = PointerMap::new(&kube, &settings.cluster_id);
-        Ok(Store::Map(Box::new(MapStore::without_copy(map))))
+/// Where the pointer is kept, locked if it is a file. A ConfigMap is reached as long as `runtime` lives.
+pub(super) fn open(
+    kubernetes: bool,
+    settings: &Settings,
+    runtime: &Runtime,
+) -> anyhow::Result<Store> {
+    if !is_map(kubernetes, settings) {
+        return Store::file(&settings.pointer).map_err(|error| pointer_error(&error));
     }
+    let kube = runtime.block_on(Kube::connect(settings.pod_namespace.as_deref()));
+    let kube = kube.map_err(|error| failure(one_line(&error, 400), USAGE))?;
+    let map = PointerMap::new(&kube, &settings.cluster_id);
+    Ok(Store::Map(Box::new(MapStore::without_copy(map))))
 }
 
 fn look(common: &Common, settings: &Settings) -> anyhow::Result<ExitCode> {
-    if common.is_map(settings) {
+    let (pointer, lock) = current(common.kubernetes, settings)?;
+    show(common.output, &pointer, &lock)
+}
+
+/// The pointer as it is, and who has its lock.
+pub(super) fn current(kubernetes: bool, settings: &Settings) -> anyhow::Result<(Pointer, String)> {
+    if is_map(kubernetes, settings) {
         let runtime = runtime()?;
-        let mut store = common.store(settings, &runtime)?;
+        let mut store = open(kubernetes, settings, &runtime)?;
         let found = runtime.block_on(store.load());
         let found = found.map_err(|error| pointer_error(&error))?;
         let Some(pointer) = found else {
             return Err(failure(format!("there is no {} yet", store.name()), 1));
         };
-        return show(common.output, &pointer, &lock_text(&store));
+        return Ok((pointer, lock_text(&store)));
     }
     if let Some(pointer) = peek(&settings.pointer).map_err(|error| pointer_error(&error))? {
-        return show(common.output, &pointer, "");
+        return Ok((pointer, String::new()));
     }
     // Beside Flink in a pod there is the supervisor, and no file.
     match ask(settings, &Call::PointerShow)? {
         Some(Reply::Pointer {
             pointer: Some(pointer),
-        }) => show(common.output, &pointer, ""),
+        }) => Ok((*pointer, String::new())),
         Some(other) => Err(unexpected(&other)),
         None => {
             let text = format!("there is no pointer at {} yet", settings.pointer.display());
@@ -173,7 +181,7 @@ fn change<T: Clone>(
         None => {}
     }
     let runtime = runtime()?;
-    let mut store = common.store(settings, &runtime)?;
+    let mut store = open(common.kubernetes, settings, &runtime)?;
     let prepared = prepare()?;
     for _ in 0..CONFLICTS {
         let pointer = runtime.block_on(load(&mut store, &settings.cluster_id));

@@ -27,6 +27,14 @@ pub(super) fn together(settings: &Settings, resolver: &mut Resolver) {
     pairs(resolver);
     endpoints(settings, resolver);
     metrics(settings, resolver);
+    schedule(settings, resolver);
+}
+
+fn schedule(settings: &Settings, resolver: &mut Resolver) {
+    if settings.savepoint_interval.is_some() && settings.savepoint_schedule.is_some() {
+        let what = "an interval and a schedule for the same savepoints";
+        wrong(resolver, "savepoint-schedule", what, "keep one of them");
+    }
 }
 
 /// Notes what is wrong with `key`, where it was given.

@@ -9,6 +9,7 @@ use url::Url;
 use super::error::Problem;
 use super::values::{Choice, Labels, LockBreak, Ports};
 use crate::domain::claim::ClaimMode;
+use crate::domain::schedule::Schedule;
 use crate::flink::version::FlinkVersion;
 use crate::telemetry;
 
@@ -209,6 +210,16 @@ pub(super) fn history(text: &str) -> Parsed<usize> {
         _ => Err(Problem::new(
             format!("{} is not a number from 1 to 100", quoted(text)),
             "give one, such as `10`",
+        )),
+    }
+}
+
+pub(super) fn some_schedule(text: &str) -> Parsed<Option<String>> {
+    match Schedule::cron(text) {
+        Ok(_) => Ok(Some(text.to_owned())),
+        Err(why) => Err(Problem::new(
+            format!("{} is not a schedule: {why}", quoted(text)),
+            "give minute, hour, day of the month, month and day of the week, such as `30 2 * * *`",
         )),
     }
 }

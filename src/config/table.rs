@@ -161,8 +161,21 @@ settings! {
         allow_non_restored_state: bool { "allow-non-restored-state", "true|false", default "false", alone "true" => parse::boolean }
         /// Records and uses restore points that cannot be read back, such as those in `hdfs:`.
         allow_unverified: bool { "allow-unverified", "true|false", default "false", alone "true" => parse::boolean }
-        /// How many restore points are remembered for each job, 1 to 100.
+        /// How many restore points are remembered for each job, 1 to 100; with `retention` older savepoints are deleted.
         history: usize { "history", "N", default "10" => parse::history }
+    }
+    "Housekeeping": {
+        /// Whether old savepoints that Drey made are deleted: those beyond `history` and those older than `retention-age`.
+        retention: bool { "retention", "true|false", default "true", alone "true" => parse::boolean }
+        /// How old a savepoint gets. The newest one is kept whatever its age.
+        retention_age: Duration { "retention-age", "TIME", default "168h" => |text| parse::duration(text, Duration::from_secs(1), parse::DAY * 3660) }
+        /// How often a savepoint is taken while the job runs. None are taken if not given.
+        savepoint_interval: Option<Duration> { "savepoint-interval", "TIME" => |text| parse::duration(text, Duration::from_secs(1), parse::DAY * 366).map(Some) }
+        /// When savepoints are taken while the job runs: a cron expression of five fields, in UTC, instead of
+        /// `savepoint-interval`.
+        savepoint_schedule: Option<String> { "savepoint-schedule", "CRON" => parse::some_schedule }
+        /// A periodic savepoint is left out while there is one that is younger.
+        savepoint_min_age: Duration { "savepoint-min-age", "TIME", default "10m" => |text| parse::duration(text, Duration::ZERO, parse::DAY * 366) }
     }
     "Times": {
         /// How long a savepoint that somebody asked for may take.

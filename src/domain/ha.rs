@@ -78,6 +78,7 @@ mod tests {
             size: None,
             flink_version: None,
             superseded: false,
+            claimed: false,
         };
         JobEntry {
             run: Some(Run {

@@ -14,6 +14,10 @@ use super::job::{JobId, JobStatus};
 use super::path::{last_segment, without_scheme};
 use super::savepoint::{SavepointFormat, SavepointKind, TriggerId};
 
+mod kept;
+
+pub use kept::{Disposal, Start};
+
 /// The key of the only job of a cluster in Application mode.
 pub const APPLICATION: &str = "application";
 
@@ -108,6 +112,12 @@ pub struct JobEntry {
     /// The last restore points, newest first.
     #[serde(default)]
     pub history: Vec<RestorePoint>,
+    /// The last starts, newest first.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub starts: Vec<Start>,
+    /// Savepoints that are being deleted, in this order. Stored before the first file goes, taken out after the last one.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub disposals: Vec<Disposal>,
 }
 
 impl JobEntry {
@@ -348,6 +358,9 @@ pub struct RestorePoint {
     /// Of a past that was taken back: the job, or a later run, has since restored a lower checkpoint id.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub superseded: bool,
+    /// A run started from it and claimed it: its files are Flink's, which deletes them when no checkpoint needs them.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub claimed: bool,
 }
 
 impl RestorePoint {
@@ -396,6 +409,8 @@ pub enum TriggerReason {
     Manual,
     /// A person or a pipeline ended the job for now.
     Stop,
+    /// It was time for one.
+    Periodic,
     /// Chosen as the newest one by a start.
     Restore,
 }
@@ -407,6 +422,7 @@ impl fmt::Display for TriggerReason {
             Self::HandOver => "hand-over",
             Self::Manual => "manual",
             Self::Stop => "stop",
+            Self::Periodic => "periodic",
             Self::Restore => "restore",
         })
     }
@@ -422,6 +438,13 @@ impl RunId {
     #[must_use]
     pub fn from_bytes(bytes: [u8; 6]) -> Self {
         Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// The run id in these 12 digits.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let good = text.len() == 12 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        good.then(|| Self(text.to_owned()))
     }
 
     /// The digits.

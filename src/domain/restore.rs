@@ -338,6 +338,7 @@ pub fn person_chose(entry: &mut JobEntry, path: &str, verified: Option<&Verified
         size: verified.map(|verified| verified.size),
         flink_version: None,
         superseded: false,
+        claimed: false,
     };
     // One more than there were: a person's choice pushes nothing out.
     let keep = entry.history.len() + 1;
@@ -363,6 +364,7 @@ fn adopted(entry: &JobEntry, choice: &Choice, now: Timestamp) -> RestorePoint {
         size: choice.verified.as_ref().map(|verified| verified.size),
         flink_version: last.map(|run| run.flink_version.clone()),
         superseded: false,
+        claimed: false,
     }
 }
 

@@ -1,9 +1,11 @@
 //! Flink's REST interface, 1.13 to 2.3, in Drey's words. Each call is bounded in time and in size, follows no redirect, and
 //! fails with a reason of one line.
+mod disposal;
 mod error;
 mod exchange;
 mod jars;
 
+pub use disposal::Disposal;
 pub use error::RestError;
 pub use jars::{JarRun, JarUpload};
 

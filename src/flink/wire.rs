@@ -188,6 +188,22 @@ impl Throwable {
     }
 }
 
+#[derive(Deserialize)]
+pub(super) struct DisposalResult {
+    #[serde(rename = "failure-cause")]
+    failure_cause: Option<Throwable>,
+}
+
+impl From<Operation<DisposalResult>> for super::rest::Disposal {
+    fn from(answer: Operation<DisposalResult>) -> Self {
+        if answer.status.id == OperationPhase::InProgress {
+            return Self::InProgress;
+        }
+        let failure = answer.operation.and_then(|result| result.failure_cause);
+        failure.map_or(Self::Done, |cause| Self::Failed(cause.judge()))
+    }
+}
+
 /// Neither a result nor a failure in a completed operation.
 #[derive(Debug, thiserror::Error)]
 #[error("the operation is completed with neither a result nor a failure cause")]

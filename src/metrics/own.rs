@@ -29,7 +29,14 @@ const LATENCIES: [f64; 9] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5
 /// From 1 kB to 1 TB.
 const SIZES: [f64; 10] = [1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12];
 
-const REASONS: [&str; 5] = ["shutdown", "hand-over", "manual", "stop", "restore"];
+const REASONS: [&str; 6] = [
+    "shutdown",
+    "hand-over",
+    "manual",
+    "stop",
+    "periodic",
+    "restore",
+];
 
 const STATUSES: [&str; 6] = [
     "running",
@@ -167,6 +174,17 @@ own! {
     savepoints_in_progress: GaugeVec = "drey_savepoints_in_progress" {}
     /// Whether Flink's REST interface answered the last time.
     reachable: GaugeVec = "drey_flink_reachable" {}
+    /// Restore points in the history of all jobs.
+    restore_points: GaugeVec = "drey_restore_points" {}
+    /// Their size as far as known.
+    restore_points_bytes: GaugeVec = "drey_restore_points_bytes" {}
+    /// Old savepoints that were deleted; one that `failed` is tried again.
+    deleted: IntCounterVec = "drey_savepoints_deleted_total" { "outcome": ["deleted", "failed"] }
+    /// Savepoints in the cluster's own directories that nobody has recorded and that belong to no run of the job's lineage.
+    orphans: GaugeVec = "drey_orphaned_savepoints" {}
+    /// Periodic savepoints by what became of them when they were due: `taken`, `skipped` since there was one that is young enough,
+    /// or `missed` since the job did not run.
+    periodic: IntCounterVec = "drey_periodic_savepoints_total" { "outcome": ["taken", "skipped", "missed"] }
     /// Starts of Flink by what they resume from.
     starts: IntCounterVec = "drey_starts_total" { "from": ["savepoint", "checkpoint", "empty"] }
     /// Writes of the pointer; a `conflict` is tried again.

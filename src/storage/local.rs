@@ -13,6 +13,7 @@ use bytes::Bytes;
 use super::layout::{self, Child, Entry};
 use super::location::METADATA_FILE;
 use super::{Content, layout::Group};
+use crate::kill_point;
 
 /// Bytes that the probe writes: more than a file system may keep inside an inode.
 const PROBE_BYTES: usize = 8 << 10;
@@ -107,6 +108,32 @@ fn stat(dir: &Path, child: Child) -> io::Result<Option<Entry>> {
         Ok(_) => Ok(None),
         Err(error) if is_gone(&error) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// The directories right in `dir`.
+pub(super) fn directories(dir: &Path) -> io::Result<Vec<String>> {
+    let mut names = names(dir)?;
+    names.retain(|name| dir.join(name).is_dir());
+    Ok(names)
+}
+
+/// The `_metadata` first, then the rest, then the directory above, which Drey named after the savepoint's trigger: that one
+/// stays if anything else is in it.
+pub(super) fn delete_savepoint(dir: &Path) -> io::Result<()> {
+    absent(fs::remove_file(dir.join(METADATA_FILE)))?;
+    kill_point("amid-disposal");
+    absent(fs::remove_dir_all(dir))?;
+    if let Some(above) = dir.parent() {
+        drop(fs::remove_dir(above));
+    }
+    Ok(())
+}
+
+fn absent(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if is_gone(&error) => Ok(()),
+        other => other,
     }
 }
 

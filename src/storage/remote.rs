@@ -11,11 +11,19 @@ use object_store::{Error, GetOptions, ObjectStore, ObjectStoreExt, PutPayload, R
 use super::layout::{self, Child, Entry, Group};
 use super::location::METADATA_FILE;
 use super::{CONCURRENCY, Content};
+use crate::kill_point;
 
 /// A key in a bucket.
 pub(super) struct Remote {
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) key: String,
+}
+
+fn absent(deleted: Result<()>) -> Result<()> {
+    match deleted {
+        Err(Error::NotFound { .. }) => Ok(()),
+        other => other,
+    }
 }
 
 impl Remote {
@@ -119,7 +127,7 @@ impl Remote {
         }
     }
 
-    async fn directories(&self, below: &str) -> Result<Vec<String>> {
+    pub(super) async fn directories(&self, below: &str) -> Result<Vec<String>> {
         let listing = self
             .store
             .list_with_delimiter(Some(&self.path(below)?))
@@ -129,6 +137,20 @@ impl Remote {
             .iter()
             .filter_map(|path| path.filename().map(str::to_owned))
             .collect())
+    }
+
+    /// The `_metadata` first, then everything below.
+    pub(super) async fn delete_savepoint(&self) -> Result<()> {
+        absent(self.store.delete(&self.path(METADATA_FILE)?).await)?;
+        kill_point("amid-disposal");
+        let directory = self.path("")?;
+        let all = self.store.list(Some(&directory));
+        let all = all.map_ok(|meta| meta.location).boxed();
+        let mut deleted = self.store.delete_stream(all);
+        while let Some(one) = deleted.next().await {
+            absent(one.map(drop))?;
+        }
+        Ok(())
     }
 
     pub(super) async fn write(&self, bytes: Bytes) -> Result<()> {

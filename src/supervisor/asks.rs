@@ -269,7 +269,7 @@ impl Supervisor {
     }
 
     /// The key of the job that a person means: by key, by id, or the only one.
-    fn find_job(&self, wanted: Option<&str>) -> Result<String, String> {
+    pub(super) fn find_job(&self, wanted: Option<&str>) -> Result<String, String> {
         let all: Vec<&String> = self.jobs.keys().collect();
         let names = || {
             all.iter()

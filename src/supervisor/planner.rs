@@ -312,6 +312,17 @@ impl Planner<'_> {
         }
     }
 
+    /// Who owns the files of `choice` after the start.
+    pub(super) fn claim(&self, choice: Option<&Choice>) -> ClaimMode {
+        let checkpoint = choice.is_some_and(|choice| choice.kind == PointKind::Checkpoint);
+        match self.settings.claim_mode {
+            _ if self.flink.standalone => ClaimMode::NoClaim,
+            Some(mode) => mode,
+            None if checkpoint => ClaimMode::Claim,
+            None => ClaimMode::NoClaim,
+        }
+    }
+
     /// Claim mode and allow-non-restored-state, which standalone mode takes from nowhere but its arguments (FLINK-40559).
     fn restore_options(
         &self,
@@ -337,12 +348,7 @@ impl Planner<'_> {
                 _ => Ok(()),
             };
         }
-        let checkpoint = choice.is_some_and(|choice| choice.kind == PointKind::Checkpoint);
-        let mode = match self.settings.claim_mode {
-            Some(mode) => mode,
-            None if checkpoint => ClaimMode::Claim,
-            None => ClaimMode::NoClaim,
-        };
+        let mode = self.claim(choice);
         if let (Some(key), Some(_)) = (keys.claim_mode(), choice) {
             order
                 .set

@@ -7,6 +7,7 @@ use super::cluster::is_application;
 use super::planner::{NoStart, Planner, storage_for};
 use super::pod::Pod;
 use crate::control::{Prepare, Reply, StartOrder};
+use crate::domain::claim::ClaimMode;
 use crate::domain::ha::Start;
 use crate::domain::pointer::{APPLICATION, JobEntry, PointKind, Pointer, Run};
 use crate::domain::restore::{Choice, RestorePlan, begin};
@@ -55,10 +56,14 @@ pub async fn prepare(
         Some(run) => run,
         None => {
             let run = planner.new_run()?;
-            begin(entry, choice, run.clone(), planner.settings.history);
+            begin(entry, choice, run.clone(), planner.settings.remembered());
+            entry.note_start();
             run
         }
     };
+    if let Some(choice) = choice.filter(|choice| planner.claim(Some(choice)) == ClaimMode::Claim) {
+        entry.note_claim(&choice.path);
+    }
     Ok(Ok(planner.order(&run, choice, why, cleared)?))
 }
 

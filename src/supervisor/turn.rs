@@ -206,7 +206,7 @@ impl Supervisor {
         let duration_ms = point
             .started
             .map(|started| point.completed.duration_since(started).as_millis());
-        let keep = self.settings.history;
+        let keep = self.settings.remembered();
         let lock = self.lock_after(&point);
         let written = self.write_with(
             |pointer| {
@@ -225,6 +225,7 @@ impl Supervisor {
         }
         kill_point("after-record");
         own().recorded(&point);
+        self.look_after();
         self.tell_recorded(kind, &path, duration_ms);
         self.note_handed_over(&lock);
         info!(job_id, %kind, savepoint_path = path, checkpoint_id, bytes, duration_ms, "Restore point recorded");
@@ -267,6 +268,7 @@ impl Supervisor {
             size: new.verified.as_ref().map(|verified| verified.size),
             flink_version: run.map(|run| run.flink_version.clone()),
             superseded: false,
+            claimed: false,
         }
     }
 

@@ -20,6 +20,8 @@ pub(super) struct Watch {
     /// The restored checkpoint was compared with the chosen one.
     compared: bool,
     completed: Option<i64>,
+    /// It was noted in the pointer, or that was tried.
+    proof_noted: bool,
     /// What Flink says of the job's checkpoints; `None` inside: it has none at all.
     config: Option<Option<CheckpointConfig>>,
     stopped_outside: Option<String>,
@@ -127,6 +129,7 @@ impl Supervisor {
         }
         self.compare(key, view, &stats).await;
         self.note_completed(key, &stats);
+        self.note_proof(key).await;
         if view.status == JobStatus::Finished
             && let Some(job) = self.jobs.get_mut(key)
         {
@@ -259,6 +262,25 @@ impl Supervisor {
         }
     }
 
+    /// The run needs nothing that is older than its own first checkpoint: noted once, in the pointer.
+    async fn note_proof(&mut self, key: &str) {
+        let Some(job) = self.jobs.get_mut(key) else {
+            return;
+        };
+        if job.watch.completed.is_none() || std::mem::replace(&mut job.watch.proof_noted, true) {
+            return;
+        }
+        let now = Timestamp::now();
+        let entry = self.pointer.jobs.get(key);
+        if entry.is_some_and(|entry| entry.run.is_some() && entry.clone().prove(now)) {
+            self.update(key, |entry| {
+                entry.prove(now);
+            })
+            .await;
+        }
+        self.look_after();
+    }
+
     /// A job of a session cluster was submitted: its run begins, in the lineage that it was restored from.
     async fn begin_session_job(&mut self, key: &str, view: &JobView, stats: &CheckpointStats) {
         let run = self.session_run(view, stats);
@@ -278,6 +300,7 @@ impl Supervisor {
             entry.ended = None;
             entry.intent = None;
             entry.run = Some(run.clone());
+            entry.note_start();
         })
         .await;
         self.ask_shutdown(key);

@@ -65,6 +65,7 @@ fn pointer(path: &str, took: i64) -> Pointer {
         size: None,
         flink_version: None,
         superseded: false,
+        claimed: false,
     };
     pointer.entry("application").record(point, 10);
     pointer.seal();

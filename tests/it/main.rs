@@ -25,6 +25,7 @@ mod ends;
 mod failures;
 mod hold;
 mod image;
+mod keep;
 mod kills;
 #[cfg(feature = "test-matrix")]
 mod matrix;

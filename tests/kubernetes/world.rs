@@ -109,6 +109,7 @@ pub fn point(path: &str, checkpoint_id: i64) -> RestorePoint {
         size: None,
         flink_version: None,
         superseded: false,
+        claimed: false,
     }
 }
 

@@ -148,6 +148,7 @@ fn record(world: &mut World, supervisor: &mut Supervisor, new: &NewPoint) {
         size: None,
         flink_version: None,
         superseded: false,
+        claimed: false,
     };
     let good = world.file(&new.path).is_some_and(|file| !file.damaged) && new.verified.is_some();
     let entry: &mut JobEntry = Arc::make_mut(&mut world.entry);

@@ -234,5 +234,6 @@ fn point(world: &World, jvm: &Jvm, entry: &JobEntry) -> RestorePoint {
         size: None,
         flink_version: None,
         superseded: false,
+        claimed: false,
     }
 }

@@ -54,6 +54,7 @@ fn point(seconds: i64) -> RestorePoint {
         size: None,
         flink_version: None,
         superseded: false,
+        claimed: false,
     }
 }
 

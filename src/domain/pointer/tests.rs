@@ -22,6 +22,7 @@ fn point(path: &str, kind: PointKind, id: impl Into<Option<i64>>) -> RestorePoin
         size: None,
         flink_version: None,
         superseded: false,
+        claimed: false,
     }
 }
 
@@ -298,6 +299,7 @@ fn reason() -> impl Strategy<Value = TriggerReason> {
         TriggerReason::Shutdown,
         TriggerReason::Manual,
         TriggerReason::Stop,
+        TriggerReason::Periodic,
         TriggerReason::Restore,
     ])
 }
@@ -315,11 +317,11 @@ prop_compose! {
     fn points()(
         path in text(), kind in kind(), checkpoint_id in any::<Option<i64>>(), job_id in prop::option::of(job_id()),
         lineage in 0..3_u64, run in prop::option::of(run_id()), reason in reason(), started in prop::option::of(time()),
-        completed in time(), size in any::<Option<u64>>(), superseded in any::<bool>(),
+        completed in time(), size in any::<Option<u64>>(), (superseded, claimed) in any::<(bool, bool)>(),
     ) -> RestorePoint {
         RestorePoint {
             path, kind, checkpoint_id, job_id, lineage, run, reason, started, completed, size,
-            flink_version: size.map(|_| "1.20.2".to_owned()), superseded,
+            flink_version: size.map(|_| "1.20.2".to_owned()), superseded, claimed,
         }
     }
 }
@@ -358,14 +360,30 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn starts()(
+        run in run_id(), lineage in any::<u64>(), at in time(), from in prop::option::of(text()),
+        checkpoint_id in any::<Option<i64>>(), proven in prop::option::of(time()), flink_version in text(),
+    ) -> Start {
+        Start { run, lineage, at, from, checkpoint_id, proven, flink_version }
+    }
+}
+
+prop_compose! {
+    fn disposals()(path in text(), since in time(), size in any::<Option<u64>>()) -> Disposal {
+        Disposal { path, since, size }
+    }
+}
+
+prop_compose! {
     fn entries()(
         lineage in any::<u64>(), run in prop::option::of(runs()), intent in prop::option::of(intents()),
         ended in prop::option::of((time(), text())), frozen in prop::option::of(text()), cleared in any::<bool>(),
         up in prop::option::of((run_id(), time(), any::<Option<i64>>())), history in prop::collection::vec(points(), 0..4),
+        starts in prop::collection::vec(starts(), 0..3), disposals in prop::collection::vec(disposals(), 0..3),
     ) -> JobEntry {
         let ended = ended.map(|(at, owner)| Ended { status: JobStatus::Canceled, at, owner });
         let up = up.map(|(run, since, checkpoint)| Up { run, since, checkpoint });
-        JobEntry { lineage, run, intent, ended, frozen, cleared, up, history }
+        JobEntry { lineage, run, intent, ended, frozen, cleared, up, history, starts, disposals }
     }
 }
 

@@ -34,6 +34,7 @@ fn point(path: &str, kind: PointKind, id: impl Into<Option<i64>>) -> RestorePoin
         size: None,
         flink_version: None,
         superseded: false,
+        claimed: false,
     }
 }
 

@@ -113,6 +113,7 @@ fn point(path: &str, kind: PointKind, checkpoint_id: i64) -> RestorePoint {
         size: None,
         flink_version: None,
         superseded: false,
+        claimed: false,
     }
 }
 

@@ -26,6 +26,7 @@ fn reason(reason: TriggerReason) -> &'static str {
         TriggerReason::HandOver => "hand-over",
         TriggerReason::Manual => "manual",
         TriggerReason::Stop => "stop",
+        TriggerReason::Periodic => "periodic",
         TriggerReason::Restore => "restore",
     }
 }
@@ -86,6 +87,23 @@ impl Own {
         }
     }
 
+    /// An old savepoint was deleted, or could not be.
+    pub fn deleted(&self, done: bool) {
+        let outcome = if done { "deleted" } else { "failed" };
+        self.deleted.with_label_values(&[outcome]).inc();
+    }
+
+    /// There are this many savepoints that nobody has recorded.
+    pub fn orphans(&self, count: usize) {
+        let count = number(u64::try_from(count).unwrap_or(u64::MAX));
+        self.orphans.with_label_values::<&str>(&[]).set(count);
+    }
+
+    /// A periodic savepoint was due: `taken`, `skipped` or `missed`.
+    pub fn periodic(&self, outcome: &'static str) {
+        self.periodic.with_label_values(&[outcome]).inc();
+    }
+
     /// Flink is started from the restore point `path`, or from empty state.
     pub fn started(&self, path: Option<&str>) {
         let last = |path: &str| {
@@ -142,6 +160,11 @@ impl Own {
                 .with_label_values(&[name])
                 .set(count(&|job| status(job) == name));
         }
+        let points = || pointer.jobs.values().flat_map(|entry| &entry.history);
+        let amount = |count: usize| number(u64::try_from(count).unwrap_or(u64::MAX));
+        set(&self.restore_points, amount(points().count()));
+        let bytes = points().filter_map(|point| point.size).sum();
+        set(&self.restore_points_bytes, number(bytes));
         let live = jobs
             .keys()
             .filter_map(|key| Some((key, pointer.jobs.get(key)?)));

@@ -258,9 +258,16 @@ impl Supervisor {
         kill_point("before-session-run-stored");
         let job = JobId::from_bytes(random());
         let run = self.run_of(job, None);
-        let keep = self.settings.history;
+        let keep = self.settings.remembered();
+        let claimed = choice.filter(|choice| self.claim(Some(choice)) == ClaimMode::Claim);
         let stored = self
-            .update(key, |entry| begin(entry, choice, run.clone(), keep))
+            .update(key, |entry| {
+                begin(entry, choice, run.clone(), keep);
+                entry.note_start();
+                if let Some(choice) = claimed {
+                    entry.note_claim(&choice.path);
+                }
+            })
             .await;
         if !stored {
             return None;

@@ -294,6 +294,13 @@ impl Cluster {
         Process::start(&mut command, self.log_file(&format!("drey-{}", args[0])))
     }
 
+    /// One of Drey's commands that is killed at `point` (`drey::kill_point`).
+    pub fn drey_kill(&self, point: &str, args: &[&str]) -> Process {
+        let mut command = self.drey_command();
+        command.env("DREY_KILL_AT", point).args(args);
+        Process::start(&mut command, self.log_file(&format!("drey-{}", args[0])))
+    }
+
     /// Makes one call to the supervisor; `None` when none listens.
     pub fn call(&self, call: &Call) -> Option<Reply> {
         let mut stream = UnixStream::connect(self.path("state/drey.sock")).ok()?;
