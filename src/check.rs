@@ -7,7 +7,7 @@ mod certificate;
 mod flink;
 pub mod gather;
 mod jobs;
-mod pods;
+pub(crate) mod pods;
 mod pre;
 mod probe;
 mod rights;

@@ -7,6 +7,7 @@ mod history;
 mod inject;
 pub(crate) mod inspect;
 mod install;
+mod job;
 mod pointer;
 mod prestop;
 mod restore;
@@ -84,6 +85,8 @@ enum Command {
     Pointer(pointer::PointerArgs),
     /// Show what a savepoint or checkpoint holds
     Inspect(inspect::InspectArgs),
+    /// Stop, start, upgrade, suspend or resume a job from outside, as a CD pipeline does
+    Job(job::JobArgs),
     /// Inject Flink pods as they are created: the admission webhook
     #[command(after_help = webhook::HELP)]
     Webhook(Box<webhook::WebhookArgs>),
@@ -171,6 +174,7 @@ fn dispatch(command: Command, env: Vec<(OsString, OsString)>) -> anyhow::Result<
         Command::Status(args) => status::run(&args, env),
         Command::Pointer(args) => pointer::run(&args, env),
         Command::Inspect(args) => inspect::run(&args, env),
+        Command::Job(args) => job::run(&args, env),
         Command::Webhook(args) => webhook::run(*args),
         Command::Inject(args) => inject::inject(&args),
         Command::Uninject(args) => inject::uninject(&args),

@@ -2,6 +2,7 @@
 pub mod budget;
 pub mod cause;
 pub mod claim;
+pub mod fork;
 pub mod ha;
 pub mod hold;
 pub mod job;

@@ -3,6 +3,7 @@ pub mod config_file;
 pub mod fault;
 pub mod home;
 pub mod metadata;
+pub mod operator_id;
 pub mod reporter;
 pub mod rest;
 pub mod restore_keys;

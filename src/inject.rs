@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub use annotations::{ANNOTATIONS, Annotation, markdown_table};
 pub(crate) use flink::{native_role, role_of};
+pub(crate) use objects::configuration_map;
 pub use patch::patch;
 
 use crate::config::quoted;

@@ -5,6 +5,7 @@
 
 pub(crate) mod admission;
 mod client;
+mod dynamic;
 mod error;
 pub mod events;
 pub mod ha;
@@ -21,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 pub use client::Kube;
+pub(crate) use dynamic::{asked, listing, watched};
 pub use error::KubeError;
 pub use events::{Event, EventKind, Recorder};
 pub use owner::{OwnerSight, owner_of};

@@ -7,6 +7,7 @@ pub mod control;
 pub mod domain;
 pub mod flink;
 pub mod inject;
+pub mod job_update;
 mod kill;
 pub mod kubernetes;
 pub mod launcher;

@@ -6,6 +6,7 @@
 mod asks;
 mod cluster;
 mod events;
+mod fork;
 mod hand_over;
 mod high_availability;
 mod leave;
@@ -24,7 +25,9 @@ mod search;
 mod session;
 mod settle;
 mod start;
+mod stop;
 mod turn;
+mod up;
 mod watch;
 mod write;
 
@@ -57,6 +60,7 @@ use requests::Releasing;
 use retention::Keeper;
 use schedule::CheckpointWaiter;
 use session::Session;
+use stop::Ordered;
 
 pub use asks::{choose, clear};
 pub use cluster::high_availability;
@@ -102,6 +106,8 @@ pub struct Supervisor {
     signs: Signs,
     /// In a pod: TaskManagers that wait for a checkpoint.
     releasing: Option<Releasing>,
+    /// In a pod: a stop that was ordered through the map.
+    ordered: Option<Ordered>,
     /// In a pod: TaskManagers that are held, as they were told last.
     held: String,
     /// In a pod: the generation of the pointer's copy beside the savepoints.
@@ -229,6 +235,7 @@ impl Supervisor {
             pre_stops: Vec::new(),
             signs: Signs::default(),
             releasing: None,
+            ordered: None,
             held: String::new(),
             copied: 0,
             leadership: Leadership::default(),
@@ -353,12 +360,14 @@ impl Supervisor {
         if self.is_loaded().await && !self.is_standby() && !self.gave_up_lock() {
             self.give_way().await;
             self.discover().await;
+            self.begin_ordered_stop().await;
             wake = wake.min(self.submit_jobs().await);
             wake = wake.min(self.ask_periodic());
             let keys: Vec<String> = self.jobs.keys().cloned().collect();
             for key in keys {
                 wake = wake.min(self.turns(&key).await);
             }
+            self.note_up().await;
         }
         if self.process == Process::Running && self.jobs.values().all(|job| job.ask.is_none()) {
             self.copy_aside().await;
@@ -366,6 +375,7 @@ impl Supervisor {
         if std::mem::take(&mut self.untold_deadline) {
             self.announce_deadline().await;
         }
+        self.answer_ordered_stop().await;
         let answered = self.answer_requests().await;
         let behind = self.catch_up().await;
         let checkpoint = self.watch_last_checkpoint().await;

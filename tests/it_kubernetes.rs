@@ -16,6 +16,8 @@ mod world;
 mod by_hand;
 #[path = "kubernetes/events.rs"]
 mod events;
+#[path = "kubernetes/job.rs"]
+mod job;
 #[path = "kubernetes/lock.rs"]
 mod lock;
 #[path = "kubernetes/map.rs"]

@@ -214,7 +214,7 @@ fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
 }
 
 /// It opted in by itself. The webhook refuses what is neither `true` nor `false`.
-pub(super) fn asks(pod: &Pod) -> bool {
+pub(crate) fn asks(pod: &Pod) -> bool {
     annotation(pod, INJECT).is_some_and(|value| value != "false")
 }
 
@@ -256,7 +256,7 @@ pub(super) fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
 
 /// The container that Flink runs in: as the injection has noted or the pod says, else by its usual name or its command, else the
 /// first.
-pub(super) fn flink_container(pod: &Pod) -> Option<&Container> {
+pub(crate) fn flink_container(pod: &Pod) -> Option<&Container> {
     let all = &pod.spec.as_ref()?.containers;
     let named = |name: &str| all.iter().find(|container| container.name == name);
     let noted = status(pod).and_then(|status| named(status.get("container")?.as_str()?));
@@ -286,7 +286,7 @@ pub(super) fn env<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
 }
 
 /// What Flink's process in it is, as the pod says, by native mode's labels, or by its command line.
-pub(super) fn role(pod: &Pod) -> Option<Role> {
+pub(crate) fn role(pod: &Pod) -> Option<Role> {
     match annotation(pod, "drey.io/role") {
         Some("jobmanager") => return Some(Role::JobManager),
         Some("taskmanager") => return Some(Role::TaskManager),
@@ -296,7 +296,7 @@ pub(super) fn role(pod: &Pod) -> Option<Role> {
 }
 
 /// The cluster id: as Drey was told, else native mode's label.
-pub(super) fn cluster_id(pod: &Pod) -> Option<&str> {
+pub(crate) fn cluster_id(pod: &Pod) -> Option<&str> {
     let labels = pod.metadata.labels.as_ref();
     let native = || {
         let labels = labels?;

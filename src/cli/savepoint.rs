@@ -33,7 +33,7 @@ pub(super) struct SavepointArgs {
     output: Output,
 }
 
-fn format(text: &str) -> Result<SavepointFormat, String> {
+pub(super) fn format(text: &str) -> Result<SavepointFormat, String> {
     match text {
         "canonical" => Ok(SavepointFormat::Canonical),
         "native" => Ok(SavepointFormat::Native),

@@ -161,6 +161,10 @@ settings! {
         allow_non_restored_state: bool { "allow-non-restored-state", "true|false", default "false", alone "true" => parse::boolean }
         /// Records and uses restore points that cannot be read back, such as those in `hdfs:`.
         allow_unverified: bool { "allow-unverified", "true|false", default "false", alone "true" => parse::boolean }
+        /// The cluster id in the same namespace from whose newest savepoint the first start resumes, as a fork.
+        fork_from: Option<String> { "fork-from", "CLUSTER-ID" => parse::some_text }
+        /// The sinks of a fork have other transactional-id prefixes and output paths than its parent's.
+        fork_confirmed: bool { "fork-confirmed", "true|false", default "false", alone "true" => parse::boolean }
         /// How many restore points are remembered for each job, 1 to 100; with `retention` older savepoints are deleted.
         history: usize { "history", "N", default "10" => parse::history }
     }

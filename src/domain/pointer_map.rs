@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lock::Lock;
 use super::pointer::{FORMAT, JobEntry, Pointer};
+use super::savepoint::SavepointFormat;
 
 /// The key with the newest restore point, for people and for scripts.
 pub const SAVEPOINT_PATH: &str = "savepoint-path";
@@ -99,6 +100,12 @@ pub struct Request {
     pub ip: Option<String>,
     /// When.
     pub asked: Timestamp,
+    /// Until when its answer is waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// The savepoint's format, where the asker has a wish.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<SavepointFormat>,
 }
 
 /// What can be asked for.
@@ -111,6 +118,50 @@ pub enum RequestKind {
     Savepoint,
     /// A checkpoint, now.
     Checkpoint,
+    /// A stop-with-savepoint, after which the job is over for its owner.
+    Stop,
+}
+
+/// What became of a [`RequestKind::Stop`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StopAnswer {
+    /// The savepoint is recorded, and the job has stopped.
+    Recorded {
+        /// Where it is.
+        path: String,
+    },
+    /// There is no savepoint.
+    Failed {
+        /// Why.
+        error: String,
+    },
+}
+
+impl StopAnswer {
+    /// The savepoint is recorded.
+    #[must_use]
+    pub fn recorded(path: String) -> Self {
+        Self::Recorded { path }
+    }
+
+    /// There is no savepoint.
+    #[must_use]
+    pub fn failed(error: String) -> Self {
+        Self::Failed { error }
+    }
+
+    /// As it stands in the map.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// From the map; what cannot be understood is a failure.
+    #[must_use]
+    pub fn read(text: &str) -> Self {
+        serde_json::from_str(text).unwrap_or_else(|_| Self::failed(text.to_owned()))
+    }
 }
 
 /// What a person has changed.

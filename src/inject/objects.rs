@@ -205,7 +205,7 @@ pub(super) fn replicas(object: &Value) -> Option<i32> {
 }
 
 /// The ConfigMap that a pod mounts as Flink's configuration.
-pub(super) fn configuration_map(pod: &Pod) -> Option<&str> {
+pub(crate) fn configuration_map(pod: &Pod) -> Option<&str> {
     let spec = pod.spec.as_ref()?;
     let mut mounts = spec
         .containers

@@ -103,6 +103,18 @@ impl HighAvailability {
         Ok(())
     }
 
+    /// Deletes all of it. To be done when the cluster is gone for good: its job comes back from a restore point only.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn delete_all(&self) -> Result<(), KubeError> {
+        for map in self.maps().await? {
+            let name = map.metadata.name.unwrap_or_default();
+            self.delete(&name, map.metadata.uid).await?;
+        }
+        Ok(())
+    }
+
     /// Who holds the lease of the leader: a name that only Flink knows, another one for each life of a JobManager.
     ///
     /// # Errors

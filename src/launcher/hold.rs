@@ -335,6 +335,8 @@ impl Kubernetes {
             pod: Some(self.pod.clone()),
             ip: self.me.as_ref().and_then(|me| me.pod.ip.clone()),
             asked: Timestamp::now(),
+            until: None,
+            format: None,
         };
         self.asks_as = Some(name.clone());
         self.map.request(&name, &request).await?;

@@ -126,7 +126,13 @@ impl Supervisor {
             return Then::EndAsFlink;
         }
         let given = pod.handed_over || self.gives_session_way();
-        let stays = given || (pod.is_restarted() && all_finished(settled));
+        let by_order = self
+            .pointer
+            .jobs
+            .values()
+            .any(|entry| entry.ended.is_some());
+        let over = all_finished(settled) || by_order;
+        let stays = given || (pod.is_restarted() && over);
         if stays { Then::Again } else { Then::End }
     }
 

@@ -119,6 +119,9 @@ impl Supervisor {
         let owner = self.owner();
         let planner = self.planner(version, flink, &owner);
         let mut pointer = self.pointer.clone();
+        if is_application(self.settings.mode, flink.application) {
+            self.begin_fork(&mut pointer).await?;
+        }
         let order = match prepare(&planner, &mut pointer, false).await? {
             Ok(order) => order,
             Err(RestorePlan::Ended(ended)) => {

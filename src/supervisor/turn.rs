@@ -7,7 +7,8 @@ use tracing::{debug, error, info, warn};
 
 use super::Supervisor;
 use crate::domain::budget::after;
-use crate::domain::pointer::{Intent, JobEntry, RestorePoint, TriggerReason};
+use crate::domain::job::JobStatus;
+use crate::domain::pointer::{Ended, Intent, JobEntry, PointKind, RestorePoint, TriggerReason};
 use crate::domain::savepoint::{
     FailureCause, OperationStatus, SavepointKind, SavepointRequest, TriggerId,
 };
@@ -215,6 +216,9 @@ impl Supervisor {
                     entry.intent = None;
                 }
                 entry.record(point.clone(), keep);
+                if point.reason == TriggerReason::Stop && point.kind == PointKind::Stop {
+                    entry.ended = Some(stopped_by_order(entry));
+                }
             },
             &*lock,
         );
@@ -332,6 +336,19 @@ impl Supervisor {
             return self.settle_job(key, Outcome::Nothing(why));
         }
         Next::At(after(Timestamp::now(), Duration::from_millis(500)))
+    }
+}
+
+/// The job is over for its owner, by order.
+fn stopped_by_order(entry: &JobEntry) -> Ended {
+    Ended {
+        status: JobStatus::Canceled,
+        at: Timestamp::now(),
+        owner: entry
+            .run
+            .as_ref()
+            .map(|run| run.owner.clone())
+            .unwrap_or_default(),
     }
 }
 

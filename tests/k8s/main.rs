@@ -25,6 +25,7 @@ mod ends;
 mod finished;
 mod high_availability;
 mod injection;
+mod job;
 mod lost_node;
 mod moves;
 mod object_store;

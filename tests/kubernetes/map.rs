@@ -13,6 +13,8 @@ fn request(kind: RequestKind) -> Request {
         kind,
         pod: Some("tm-1".to_owned()),
         ip: None,
+        until: None,
+        format: None,
         asked: "2026-01-02T03:04:05Z".parse().unwrap(),
     }
 }

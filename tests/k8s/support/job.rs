@@ -114,6 +114,12 @@ impl Job {
         }
     }
 
+    /// The same job with another version of Flink.
+    pub fn with_version(mut self, version: Version) -> Self {
+        self.version = version;
+        self
+    }
+
     /// The same pods without Drey in them.
     pub fn plain(mut self) -> Self {
         self.form = Form::Plain;

@@ -114,6 +114,11 @@ impl Node {
         command
     }
 
+    /// The program kubectl.
+    pub fn program(&self) -> &str {
+        &self.kubectl
+    }
+
     /// kubectl, as a person with all rights.
     pub fn kubectl(&self) -> Command {
         self.inside(&self.kubectl)

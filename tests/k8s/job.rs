@@ -1,0 +1,131 @@
+//! What a CD pipeline does: two commands that stop and start a job, an upgrade, a night without pods.
+
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::support::{JOB_MANAGER, Job, Mode, Run, TASK_MANAGER, Version, plain_path};
+
+/// Runs `drey job` as a pipeline does, with nothing but a kubeconfig.
+fn drey(job: &Job, args: &[&str]) -> Output {
+    let mut command = job.namespace.node.inside(env!("CARGO_BIN_EXE_drey"));
+    let namespace = format!("--namespace={}", job.namespace.name);
+    let (verb, rest) = args.split_first().unwrap();
+    command.args(["job", *verb, "example", &namespace, "--timeout=4m"]);
+    command.args(rest).output().unwrap()
+}
+
+/// What a `drey job` that must succeed has written to standard output.
+fn done(job: &Job, args: &[&str]) -> String {
+    let output = drey(job, args);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "drey job {args:?}: {errors}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.trim().to_owned()
+}
+
+/// The manifests, as a file that `kubectl apply` takes.
+fn manifests(job: &Job) -> tempfile::NamedTempFile {
+    let items = job.standalone();
+    let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": items});
+    let file = tempfile::NamedTempFile::with_suffix(".json").unwrap();
+    std::fs::write(file.path(), list.to_string()).unwrap();
+    file
+}
+
+fn resumed_from(job: &Job, path: &str) -> Run {
+    let run = job.wait_running();
+    assert_eq!(run.restored().as_deref(), Some(&*plain_path(path)));
+    run
+}
+
+#[test]
+fn a_pipeline_of_two_commands_stops_and_starts_a_job() {
+    let job = Job::only("pipeline", Mode::Standalone, Version::v2());
+    assert!(done(&job, &["stop"]).starts_with("there is no cluster example"));
+    job.start_and_work();
+
+    let path = done(&job, &["stop"]);
+    assert_eq!(job.pointer(), Some(plain_path(&path)));
+    for pods in [JOB_MANAGER, TASK_MANAGER] {
+        assert_eq!(job.namespace.pods(pods), Vec::<Value>::new());
+    }
+    let file = manifests(&job);
+    let (kubectl, namespace) = (job.namespace.node.program(), &job.namespace.name);
+    let file = file.path().display().to_string();
+    let apply = [
+        kubectl,
+        "apply",
+        "--namespace",
+        namespace,
+        "--filename",
+        &file,
+    ];
+    let from = done(&job, &[&["start", "--"], &apply[..]].concat());
+
+    assert_eq!(from, path);
+    resumed_from(&job, &path);
+    job.stop_and_judge(1000);
+}
+
+#[test]
+fn an_upgrade_changes_image_and_configuration_of_a_native_cluster_in_one_rollout() {
+    let job = Job::only("upgrade", Mode::Native, Version::v2());
+    let before = job.start_and_work();
+    let image = job.image_by_another_name();
+
+    let from = done(
+        &job,
+        &[
+            "upgrade",
+            "--image",
+            &image,
+            "--parallelism=1",
+            "--set=restart-strategy.type=fixed-delay",
+        ],
+    );
+
+    let after = job.wait_running_again(&before);
+    assert_eq!(after.restored(), Some(plain_path(&from)));
+    let map = job.kubectl(&["get", "configmap/flink-config-example", "-o", "json"]);
+    assert!(
+        map.contains(&image) && map.contains("restart-strategy.type"),
+        "{map}"
+    );
+    let sets = job.namespace.get(&["replicasets"]).unwrap();
+    assert_eq!(
+        sets["items"].as_array().map(Vec::len),
+        Some(2),
+        "one rollout"
+    );
+    job.stop_and_judge(1000);
+}
+
+#[test]
+fn a_suspended_job_has_no_pods_and_resumes_from_its_savepoint() {
+    let job = Job::new("suspend", Mode::Standalone, Version::v1());
+    job.start_and_work();
+
+    let path = done(&job, &["suspend"]);
+    job.wait_no_job_manager();
+    job.namespace.wait_no_pods(TASK_MANAGER);
+    assert_eq!(done(&job, &["suspend"]), path, "it is suspended already");
+
+    assert_eq!(done(&job, &["resume"]), path);
+    resumed_from(&job, &path);
+    job.stop_and_judge(1000);
+}
+
+/// Flink's major version changes under the same state.
+#[test]
+fn a_job_of_flink_1_goes_on_in_flink_2() {
+    let old = Job::only("flink-2", Mode::Standalone, Version::v1());
+    old.start_and_work();
+
+    let path = done(&old, &["stop", "--format=canonical"]);
+    let new = old.with_version(Version::v2());
+    new.start();
+
+    resumed_from(&new, &path).wait_for_checkpoints(2);
+    new.stop_and_judge(1000);
+}
