@@ -2,6 +2,7 @@
 mod check;
 mod checkpoint;
 pub mod config;
+mod diff;
 mod gc;
 mod history;
 mod inject;
@@ -81,6 +82,9 @@ enum Command {
     History(history::HistoryArgs),
     /// Show how the supervised jobs stand
     Status(status::StatusArgs),
+    /// Show what would change if Flink were started now
+    #[command(after_help = diff::HELP)]
+    Diff(diff::DiffArgs),
     /// Show or change what the next start resumes from
     Pointer(pointer::PointerArgs),
     /// Show what a savepoint or checkpoint holds
@@ -172,6 +176,7 @@ fn dispatch(command: Command, env: Vec<(OsString, OsString)>) -> anyhow::Result<
         Command::Gc(args) => gc::run(&args, env),
         Command::History(args) => history::run(&args, env),
         Command::Status(args) => status::run(&args, env),
+        Command::Diff(args) => diff::run(&args, env),
         Command::Pointer(args) => pointer::run(&args, env),
         Command::Inspect(args) => inspect::run(&args, env),
         Command::Job(args) => job::run(&args, env),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::debug;
 
+use crate::domain::changes::Files;
 use crate::domain::job::{JobId, JobStatus};
 use crate::domain::pointer::{Pointer, RunId, TriggerReason};
 use crate::domain::savepoint::SavepointFormat;
@@ -46,6 +47,13 @@ pub enum Call {
         /// It was started by an earlier launcher that is gone.
         adopted: bool,
     },
+    /// What stands in Flink's configuration directory now.
+    Mounted {
+        /// Its files.
+        files: Files,
+    },
+    /// What would change if Flink were started now.
+    Diff,
     /// Answered when the launcher shall end Flink.
     Order,
     /// Flink has ended; answered when everything about it is recorded.
@@ -92,7 +100,7 @@ pub enum Call {
 }
 
 /// What the launcher knows about the Flink that it is going to start.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Prepare {
     /// Its version.
@@ -105,6 +113,18 @@ pub struct Prepare {
     pub standalone: bool,
     /// The job id that the command fixes.
     pub job_id: Option<JobId>,
+    /// Where the user's configuration is, in the container that Flink runs in.
+    #[serde(default)]
+    pub directory: PathBuf,
+    /// The files that `configuration` was read from.
+    #[serde(default)]
+    pub files: Files,
+    /// They are those of a [`Reply::Configure`], not what stands in the directory.
+    #[serde(default)]
+    pub ordered: bool,
+    /// They cannot be understood, and why.
+    #[serde(default)]
+    pub unreadable: Option<String>,
 }
 
 /// A savepoint by a person's hand.
@@ -163,7 +183,17 @@ pub enum Reply {
     Settled {
         /// By job.
         settled: Vec<Settled>,
+        /// Flink is to be started again: what it ended with was a configuration that is tried.
+        #[serde(default)]
+        again: bool,
     },
+    /// Use these files instead of the configuration directory, and ask again.
+    Configure {
+        /// By name.
+        files: Files,
+    },
+    /// What would change.
+    Diff(Box<DiffReport>),
     /// The savepoint is recorded.
     Savepoint {
         /// Its path.
@@ -290,6 +320,30 @@ pub struct Status {
     pub shutting_down: bool,
     /// The jobs, by key.
     pub jobs: BTreeMap<String, JobReport>,
+}
+
+/// What would change if Flink were started now, with secrets masked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct DiffReport {
+    /// Names the configuration that runs.
+    pub running: String,
+    /// Names the one that stands there; `None`: it cannot be understood.
+    pub wanted: Option<String>,
+    /// Keys that differ, with their values before and after.
+    pub keys: BTreeMap<String, (Option<String>, Option<String>)>,
+    /// Other files that differ.
+    pub files: Vec<String>,
+    /// Only the parallelism differs.
+    pub only_parallelism: bool,
+    /// TaskManagers read some of it.
+    pub concerns_task_managers: bool,
+    /// Why it would not be applied.
+    pub refused: Vec<String>,
+    /// It was tried and rolled back: why.
+    pub rolled_back: Option<String>,
+    /// It is being tried.
+    pub on_trial: bool,
 }
 
 /// How one job stands.

@@ -1,6 +1,7 @@
 //! What Drey knows and decides, as plain values: no I/O, no async and no clock in here.
 pub mod budget;
 pub mod cause;
+pub mod changes;
 pub mod claim;
 pub mod fork;
 pub mod ha;

@@ -11,11 +11,13 @@ mod follow;
 mod handover;
 mod hold;
 mod image;
+mod mount;
 mod properties;
 mod task_manager;
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -25,6 +27,7 @@ use tracing::{info, warn};
 use crate::config::{Restart, Settings};
 use crate::control::{self, Call, Prepare, Reply, Settled, SettledOutcome, StartOrder, Then};
 use crate::domain::budget::Backoff;
+use crate::domain::changes::Files;
 use crate::domain::pointer::{RunId, TriggerReason};
 use crate::process::{Exit, Flink};
 use crate::telemetry::one_line;
@@ -34,6 +37,8 @@ pub(crate) use command::Starts;
 pub use command::{Command, CommandError};
 pub use configuration::{Configuration, LaunchError, apply};
 pub use task_manager::TaskManager;
+
+use mount::Mount;
 
 /// A JobManager ends within 5 s of SIGTERM whatever happens (`JvmShutdownSafeguard`); after this it is killed.
 const KILL_AFTER: Duration = Duration::from_secs(10);
@@ -59,6 +64,7 @@ pub struct Launcher {
     settings: Settings,
     command: Command,
     configuration: Configuration,
+    mount: Mount,
     signals: mpsc::Receiver<&'static str>,
     /// Until when Flink may run after SIGTERM.
     deadline: Option<Instant>,
@@ -92,10 +98,12 @@ impl Launcher {
         signals: mpsc::Receiver<&'static str>,
     ) -> Result<Self, LaunchError> {
         let configuration = Configuration::find(&settings, &command)?;
+        let mount = Mount::new(configuration.directory().to_owned());
         Ok(Self {
             settings,
             command,
             configuration,
+            mount,
             signals,
             deadline: None,
             out_of_time: false,
@@ -143,14 +151,23 @@ impl Launcher {
 
     /// Prepares and starts Flink; the exit code when there is nothing to start.
     async fn start(&mut self) -> Result<Result<Running, i32>, LaunchError> {
-        let prepare = self
-            .configuration
-            .prepare(&self.command, &self.settings.state_dir)?;
-        let reply = tokio::select! {
-            reply = alone::order(&self.settings, &prepare) => reply,
-            signal = self.signals.recv() => {
-                info!(signal, "Asked to end before Flink was started");
-                return Ok(Err(0));
+        let mut ordered: Option<Files> = None;
+        let (prepare, reply) = loop {
+            let prepare = self.configuration.prepare(
+                &self.command,
+                &self.settings.state_dir,
+                ordered.as_ref(),
+            )?;
+            let reply = tokio::select! {
+                reply = alone::order(&self.settings, &prepare) => reply,
+                signal = self.signals.recv() => {
+                    info!(signal, "Asked to end before Flink was started");
+                    return Ok(Err(0));
+                }
+            };
+            match reply {
+                Reply::Configure { files } if ordered.is_none() => ordered = Some(files),
+                reply => break (prepare, reply),
             }
         };
         let order = match reply {
@@ -173,10 +190,19 @@ impl Launcher {
         self.spawn(prepare, &order).map(Ok)
     }
 
-    fn spawn(&self, prepare: Prepare, order: &StartOrder) -> Result<Running, LaunchError> {
-        let mut command =
-            self.configuration
-                .job_manager(&self.command, &self.settings.state_dir, order)?;
+    fn spawn(&self, mut prepare: Prepare, order: &StartOrder) -> Result<Running, LaunchError> {
+        if !prepare.ordered {
+            // What stands there may have changed while it was waited for other pods.
+            let state_dir = &self.settings.state_dir;
+            prepare = self.configuration.prepare(&self.command, state_dir, None)?;
+        }
+        let ordered = prepare.ordered.then_some(&prepare.files);
+        let mut command = self.configuration.job_manager(
+            &self.command,
+            &self.settings.state_dir,
+            order,
+            ordered,
+        )?;
         command.env(handover::RUN_VARIABLE, order.run.as_str());
         handover::remember(&self.settings.state_dir, &order.run, &prepare)?;
         crate::kill_point("before-spawn");
@@ -201,7 +227,8 @@ impl Launcher {
         let mut kill_at: Option<Instant> = None;
         let exit = loop {
             let deadline = self.deadline;
-            let orders = orders(&self.settings.socket, &running, deadline);
+            let mounted = self.mount.files.clone();
+            let orders = orders(&self.settings.socket, &running, deadline, mounted);
             tokio::select! {
                 biased;
                 exit = running.flink.exited() => break exit,
@@ -215,6 +242,8 @@ impl Launcher {
                     running.flink.terminate();
                     kill_at = Some(kill_time(deadline));
                 }
+                // The supervisor is told by the next `orders`.
+                () = self.mount.changed(), if ordered.is_none() && deadline.is_none() => {}
                 () = at(deadline), if ordered.is_none() && deadline.is_some() => {
                     warn!("The time is up: Flink is ended without the supervisor's word");
                     ordered = Some(Vec::new());
@@ -231,8 +260,9 @@ impl Launcher {
         };
         handover::forget(&self.settings.state_dir);
         let told = ordered.is_some() && !self.out_of_time;
-        let settled = self.after_exit(exit, ordered).await;
+        let (settled, again) = self.after_exit(exit, ordered).await;
         match then {
+            Then::End if again && self.deadline.is_none() => return Next::Again,
             Then::Again if self.deadline.is_none() => return Next::Again,
             Then::EndAsFlink => {
                 self.outlive_hook().await;
@@ -252,15 +282,16 @@ impl Launcher {
     }
 
     /// Tells the supervisor that Flink has ended; what was reached for each job.
-    async fn after_exit(&self, exit: Exit, ordered: Option<Vec<Settled>>) -> Vec<Settled> {
+    async fn after_exit(&self, exit: Exit, ordered: Option<Vec<Settled>>) -> (Vec<Settled>, bool) {
         let call = Call::Exited { code: exit.code() };
         let away = Some(alone::patience(&self.settings));
         let reply = reach(&self.settings.socket, &call, away);
-        let settled = match tokio::time::timeout(self.settings.start_timeout, reply).await {
-            Ok(Some(Reply::Settled { settled })) => settled,
+        let (settled, again) = match tokio::time::timeout(self.settings.start_timeout, reply).await
+        {
+            Ok(Some(Reply::Settled { settled, again })) => (settled, again),
             other => {
                 warn!(answer = ?other.ok(), "The supervisor could not tell what is recorded");
-                Vec::new()
+                (Vec::new(), false)
             }
         };
         // What made Flink end is known better from before its end; but a stop may have completed during it.
@@ -271,7 +302,7 @@ impl Launcher {
             late.cloned().unwrap_or(before)
         });
         let known: Vec<Settled> = known.collect();
-        if known.is_empty() { settled } else { known }
+        (if known.is_empty() { settled } else { known }, again)
     }
 
     fn next(&self, running: &Running, exit: Exit, settled: &[Settled], told: bool) -> Next {
@@ -315,6 +346,7 @@ async fn orders(
     socket: &Path,
     running: &Running,
     deadline: Option<Instant>,
+    mounted: Option<Arc<Files>>,
 ) -> (Vec<Settled>, Then) {
     let started = Call::Started {
         flink: running.prepare.clone(),
@@ -330,6 +362,13 @@ async fn orders(
             );
             sleep(Duration::from_secs(1)).await;
             continue;
+        }
+        if let Some(files) = &mounted {
+            let files = Files::clone(files);
+            if let Err(error) = control::call(socket, &Call::Mounted { files }).await {
+                went_away(&error);
+                continue;
+            }
         }
         if let Some(deadline) = deadline {
             let left = deadline.saturating_duration_since(Instant::now());

@@ -4,6 +4,7 @@
 //! [calls](crate::control); what is to be done is decided by [`decide`](crate::domain::supervise::decide).
 
 mod asks;
+mod changes;
 mod cluster;
 mod events;
 mod fork;
@@ -51,6 +52,7 @@ use crate::pointer_file::PointerError;
 use crate::storage::Storage;
 use crate::store::{MapStore, Store};
 
+use changes::Changes;
 use cluster::Cluster;
 use high_availability::Leadership;
 use leave::Signs;
@@ -124,6 +126,8 @@ pub struct Supervisor {
     schedule: Option<Schedule>,
     /// Checkpoints that people wait for.
     checkpoints: Vec<CheckpointWaiter>,
+    /// In Application mode: Flink's configuration.
+    changes: Changes,
     /// The pointer was read.
     loaded: bool,
     /// Only one start is prepared: the sidecar is away.
@@ -244,6 +248,7 @@ impl Supervisor {
             keeper: Keeper::default(),
             schedule,
             checkpoints: Vec::new(),
+            changes: Changes::default(),
             loaded: false,
             alone: false,
             status,
@@ -303,8 +308,16 @@ impl Supervisor {
                 }
                 // What had to end has ended: a sidecar outlives its Flink.
                 self.shutdown = None;
-                self.prepare(&flink).await
+                match self.choose_configuration(&flink).await {
+                    Some(reply) => reply,
+                    None => self.prepare(&flink).await,
+                }
             }
+            Call::Mounted { files } => {
+                self.mounted(files);
+                Reply::Done
+            }
+            Call::Diff => self.diff(),
             Call::Started {
                 flink,
                 run,
@@ -369,6 +382,7 @@ impl Supervisor {
             }
             self.note_up().await;
         }
+        let changes = self.follow_changes().await;
         if self.process == Process::Running && self.jobs.values().all(|job| job.ask.is_none()) {
             self.copy_aside().await;
         }
@@ -381,9 +395,11 @@ impl Supervisor {
         let checkpoint = self.watch_last_checkpoint().await;
         let asked = self.answer_checkpoints().await;
         let kept = self.keep_house().await;
-        let others = [judged, started, answered, behind, checkpoint, asked, kept]
-            .into_iter()
-            .flatten();
+        let others = [
+            judged, started, changes, answered, behind, checkpoint, asked, kept,
+        ]
+        .into_iter()
+        .flatten();
         others.fold(wake, Timestamp::min)
     }
 }

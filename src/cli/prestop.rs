@@ -132,7 +132,7 @@ fn nobody_listens(error: &io::Error) -> bool {
 
 fn outcome(reply: Reply) -> String {
     match reply {
-        Reply::Settled { settled } if !settled.is_empty() => {
+        Reply::Settled { settled, .. } if !settled.is_empty() => {
             let jobs: Vec<String> = settled.iter().map(job).collect();
             jobs.join("; ")
         }
@@ -186,6 +186,7 @@ mod tests {
 
     fn recorded() -> Reply {
         Reply::Settled {
+            again: false,
             settled: vec![Settled {
                 job: "application".to_owned(),
                 outcome: SettledOutcome::Recorded,

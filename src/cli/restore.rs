@@ -53,8 +53,11 @@ pub(super) fn run(args: &RestoreArgs, env: Vec<(OsString, OsString)>) -> anyhow:
     let command = Command::new(&words, settings.mode).map_err(|error| usage(&error))?;
     let configuration = Configuration::find(&settings, &command).map_err(|error| usage(&error))?;
     let flink = configuration
-        .prepare(&command, &settings.state_dir)
+        .prepare(&command, &settings.state_dir, None)
         .map_err(|error| usage(&error))?;
+    if let Some(why) = &flink.unreadable {
+        return Err(failure(why.as_str(), USAGE));
+    }
     let version: FlinkVersion = flink.flink_version.parse().map_err(|error| usage(&error))?;
     let storage = storage_for(&settings, &flink.configuration);
     let owner = settings

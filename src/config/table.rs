@@ -11,6 +11,7 @@ use super::parse;
 use super::shown::Shown;
 use super::sources::Resolver;
 use super::values::{Labels, LockBreak, LogFormat, Mode, Ports, Restart};
+use crate::domain::changes::OnChange;
 use crate::domain::claim::ClaimMode;
 use crate::domain::restore::Strategy;
 use crate::domain::savepoint::SavepointFormat;
@@ -127,6 +128,9 @@ settings! {
         flink_conf_dir: Option<PathBuf> { "flink-conf-dir", "DIR", fallback "FLINK_CONF_DIR" => parse::some_path }
         /// Flink's version. Found in the home directory if not given.
         flink_version: Option<FlinkVersion> { "flink-version", "VERSION" => parse::flink_version }
+        /// What is done when Flink's configuration changes while its job runs. `restart` stops it with a savepoint and starts
+        /// it again; `rescale-only` does so for changes of the parallelism alone; `ignore` leaves it for the next start.
+        on_config_change: OnChange { "on-config-change", "ignore|restart|rescale-only", default "ignore" => parse::choice }
         /// The entrypoint of Flink's image, which `drey-launch` starts. Drey prepares its configuration directory.
         entrypoint: PathBuf { "entrypoint", "FILE", default "/docker-entrypoint.sh" => parse::path }
     }
@@ -186,6 +190,9 @@ settings! {
         savepoint_timeout: Duration { "savepoint-timeout", "TIME", default "10m" => |text| parse::duration(text, Duration::from_secs(1), parse::DAY) }
         /// How long everything from SIGTERM to the end of Flink may take; at least 10s, of which Flink needs 5s to exit.
         shutdown_timeout: Duration { "shutdown-timeout", "TIME", default "1m" => |text| parse::duration(text, Duration::from_secs(10), parse::DAY) }
+        /// How long a job may take, with a changed configuration, until its tasks run and a checkpoint is completed. Then
+        /// the last good configuration comes back.
+        config_change_timeout: Duration { "config-change-timeout", "TIME", default "5m" => |text| parse::duration(text, Duration::from_secs(10), parse::DAY) }
         /// How long a start waits for a pointer or a storage that does not answer, before it exits with 75.
         start_timeout: Duration { "start-timeout", "TIME", default "1m" => |text| parse::duration(text, Duration::ZERO, parse::DAY) }
     }

@@ -2,6 +2,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::domain::changes::OnChange;
 use crate::domain::claim::ClaimMode;
 use crate::domain::restore::Strategy;
 use crate::domain::savepoint::SavepointFormat;
@@ -55,6 +56,7 @@ macro_rules! choice {
 choice! {
     Mode { "auto": Auto, "application": Application, "session": Session }
     Restart { "never": Never, "on-failure": OnFailure }
+    OnChange { "ignore": Ignore, "restart": Restart, "rescale-only": RescaleOnly }
     LogFormat { "text": Text, "json": Json }
     Strategy { "latest-state": LatestState, "latest-savepoint": LatestSavepoint, "none": None }
     SavepointFormat { "canonical": Canonical, "native": Native }

@@ -405,6 +405,8 @@ pub enum TriggerReason {
     Shutdown,
     /// Another pod takes the job over.
     HandOver,
+    /// Flink's configuration has changed.
+    ConfigChange,
     /// A person or a pipeline asked.
     Manual,
     /// A person or a pipeline ended the job for now.
@@ -420,6 +422,7 @@ impl fmt::Display for TriggerReason {
         f.write_str(match self {
             Self::Shutdown => "shutdown",
             Self::HandOver => "hand-over",
+            Self::ConfigChange => "config-change",
             Self::Manual => "manual",
             Self::Stop => "stop",
             Self::Periodic => "periodic",

@@ -21,6 +21,9 @@ pub const POINTER: &str = "pointer.json";
 /// The key with the [`Lock`].
 pub const LOCK: &str = "lock.json";
 
+/// The key with the [`Record`](super::changes::Record) of configurations.
+pub const CONFIGURATION: &str = "configuration.json";
+
 /// What the key of a request begins with.
 pub const REQUEST: &str = "request.";
 
@@ -45,6 +48,8 @@ pub struct Document {
     pub lock_damage: Option<String>,
     /// What TaskManagers, people and pipelines ask for, by name. Read only.
     pub requests: BTreeMap<String, Request>,
+    /// What is known of configurations, as text. Written by itself.
+    pub configuration: Option<String>,
     /// Requests that cannot be understood, and why. Read only.
     pub unreadable: BTreeMap<String, String>,
     /// What was answered, by name. Read only.
@@ -236,7 +241,9 @@ impl Document {
     }
 
     fn read_key(&mut self, key: &str, text: &str) {
-        if let Some(name) = key.strip_prefix(ANSWER) {
+        if key == CONFIGURATION {
+            self.configuration = Some(text.to_owned());
+        } else if let Some(name) = key.strip_prefix(ANSWER) {
             self.answers.insert(name.to_owned(), text.to_owned());
         } else if let Some(name) = key.strip_prefix(REQUEST) {
             match serde_json::from_str(text) {

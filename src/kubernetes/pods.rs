@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Node, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, ContainerState, ContainerStatus, Node, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Preconditions};
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::client::{Kube, limited};
 use super::error::{Attempt, KubeError};
 use super::watch::{Target, watch_object};
+use crate::domain::changes::Files;
 use crate::domain::lock::{Life, PodRef, PodState};
 
 /// The labels that tell pods of one template from those of another.
@@ -48,6 +49,22 @@ pub struct PodSight {
     pub created: Option<Timestamp>,
     /// The kubelet starts its containers again whenever they end.
     pub restart_always: bool,
+    /// ConfigMaps that are mounted as directories.
+    #[serde(default)]
+    pub config_maps: Vec<ConfigMapMount>,
+}
+
+/// A ConfigMap that is mounted as a directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigMapMount {
+    /// The container.
+    pub container: String,
+    /// The directory.
+    pub path: String,
+    /// The ConfigMap.
+    pub name: String,
+    /// The keys that are mounted, and under which names; empty: all under their own.
+    pub keys: BTreeMap<String, String>,
 }
 
 /// When a pod has to be gone.
@@ -277,7 +294,58 @@ fn sight(pod: &Pod) -> PodSight {
         restart_always: spec
             .and_then(|spec| spec.restart_policy.as_deref())
             .is_none_or(|policy| policy == "Always"),
+        config_maps: spec.map(config_maps).unwrap_or_default(),
     }
+}
+
+fn config_maps(spec: &PodSpec) -> Vec<ConfigMapMount> {
+    let mut found = Vec::new();
+    for container in &spec.containers {
+        for mount in container.volume_mounts.iter().flatten() {
+            let volumes = spec.volumes.iter().flatten();
+            let volume = volumes.filter(|volume| volume.name == mount.name);
+            let map = volume
+                .filter_map(|volume| volume.config_map.as_ref())
+                .next();
+            // Of a part of a volume the kubelet never brings a change.
+            let Some(map) = map.filter(|_| mount.sub_path.is_none()) else {
+                continue;
+            };
+            let keys = map.items.iter().flatten();
+            found.push(ConfigMapMount {
+                container: container.name.clone(),
+                path: mount.mount_path.trim_end_matches('/').to_owned(),
+                name: map.name.clone(),
+                keys: keys
+                    .map(|item| (item.key.clone(), item.path.clone()))
+                    .collect(),
+            });
+        }
+    }
+    found
+}
+
+/// The files of a mounted ConfigMap now and after each change, `None` when it is gone, as the kubelet will bring them.
+pub fn watch_config_map(
+    kube: &Kube,
+    mount: ConfigMapMount,
+) -> impl Stream<Item = Result<Option<Files>, KubeError>> + Unpin + use<> {
+    let target = Target {
+        resource: "configmaps",
+        group: "",
+        name: mount.name.clone(),
+    };
+    watch_object::<ConfigMap>(kube.api(), target).map(move |seen| {
+        let map = seen?;
+        Ok(map.map(|map| {
+            let texts = map.data.unwrap_or_default().into_iter();
+            let named = |(key, text): (String, String)| match mount.keys.get(&key) {
+                Some(name) => Some((name.clone(), text)),
+                None => mount.keys.is_empty().then_some((key, text)),
+            };
+            texts.filter_map(named).collect()
+        }))
+    })
 }
 
 fn pod_ref(pod: &Pod, labels: &BTreeMap<String, String>) -> PodRef {

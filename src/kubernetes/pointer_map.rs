@@ -16,8 +16,8 @@ use super::error::{Attempt, KubeError};
 use super::watch::{Target, watch_object};
 use crate::domain::pointer::Pointer;
 use crate::domain::pointer_map::{
-    ANSWER, Document, GENERATION, Keys, LOCK, POINTER, REQUEST, Request, SAVEPOINT_PATH, Sight,
-    Version,
+    ANSWER, CONFIGURATION, Document, GENERATION, Keys, LOCK, POINTER, REQUEST, Request,
+    SAVEPOINT_PATH, Sight, Version,
 };
 use crate::pointer_file;
 
@@ -173,6 +173,14 @@ impl PointerMap {
     pub async fn answer(&self, name: &str, answer: &str) -> Result<(), PointerMapError> {
         self.patch_keys(name, &[(ANSWER, Some(answer)), (REQUEST, None)])
             .await
+    }
+
+    /// Keeps what is known of configurations. Only who holds the lock writes it.
+    ///
+    /// # Errors
+    /// When the map does not exist or cannot be written.
+    pub async fn keep_configuration(&self, text: &str) -> Result<(), PointerMapError> {
+        self.patch_keys(CONFIGURATION, &[("", Some(text))]).await
     }
 
     /// Takes the request of that name and its answer away, whichever is there.

@@ -160,7 +160,7 @@ mod tests {
             configuration: BTreeMap::from([(key.to_owned(), value.to_owned())]),
             application: true,
             standalone: true,
-            job_id: None,
+            ..Prepare::default()
         }
     }
 

@@ -2,18 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process;
 
+use crate::changes::read_files;
 use crate::config::{Ports, Settings};
 use crate::control::{Prepare, StartOrder};
+use crate::domain::changes::Files;
 use crate::flink::config_file::{ConfDir, ConfDirError, ConfigFile, ConfigFileError, ConfigFormat};
 use crate::flink::home::{HomeError, detect_version};
 use crate::flink::reporter::reporter_keys;
 use crate::flink::version::FlinkVersion;
 use crate::pointer_file::PointerError;
+use crate::telemetry::one_line;
 
 use super::command::{Command, CommandError};
 use super::image::{Image, copy_files};
@@ -155,20 +159,47 @@ impl Configuration {
     ///
     /// # Errors
     /// When the configuration cannot be read.
-    pub fn prepare(&self, command: &Command, state_dir: &Path) -> Result<Prepare, LaunchError> {
-        let file = match &self.image {
-            Some(_) => self.seed(state_dir)?.0.load()?,
-            None => ConfDir::find(&self.directory, self.version)?.load()?,
+    pub fn prepare(
+        &self,
+        command: &Command,
+        state_dir: &Path,
+        ordered: Option<&Files>,
+    ) -> Result<Prepare, LaunchError> {
+        let (mut configuration, unreadable) = match self.entries(state_dir, ordered) {
+            Ok(entries) => (entries, None),
+            Err(LaunchError::Configuration(error)) if ordered.is_none() => {
+                (BTreeMap::new(), Some(one_line(&error, 1000)))
+            }
+            Err(error) => return Err(error),
         };
-        let mut configuration: BTreeMap<String, String> = file.entries().clone();
         configuration.extend(command.dynamic());
+        let files = match ordered {
+            Some(files) => files.clone(),
+            None => read_files(&self.directory).unwrap_or_default(),
+        };
         Ok(Prepare {
+            directory: self.directory.clone(),
+            files,
+            ordered: ordered.is_some(),
+            unreadable,
             flink_version: self.version.to_string(),
             configuration,
             application: command.is_application(),
             standalone: command.is_standalone(),
             job_id: command.job_id(),
         })
+    }
+
+    fn entries(
+        &self,
+        state_dir: &Path,
+        ordered: Option<&Files>,
+    ) -> Result<BTreeMap<String, String>, LaunchError> {
+        let file = match (&self.image, ordered) {
+            (None, None) => ConfDir::find(&self.directory, self.version)?.load()?,
+            _ => self.seed(state_dir, ordered)?.0.load()?,
+        };
+        Ok(file.entries().clone())
     }
 
     /// The command of a JobManager, with the configuration of this one start below `state_dir`. The user's own files stay
@@ -181,8 +212,9 @@ impl Configuration {
         command: &Command,
         state_dir: &Path,
         order: &StartOrder,
+        ordered: Option<&Files>,
     ) -> Result<process::Command, LaunchError> {
-        let (directory, copy) = self.seed(state_dir)?;
+        let (directory, copy) = self.seed(state_dir, ordered)?;
         let mut order = order.clone();
         order.set.extend(self.reporter(command, &directory)?);
         apply(&directory, &order)?;
@@ -200,7 +232,7 @@ impl Configuration {
         command: &Command,
         state_dir: &Path,
     ) -> Result<process::Command, LaunchError> {
-        let (directory, copy) = self.seed(state_dir)?;
+        let (directory, copy) = self.seed(state_dir, None)?;
         let set = self.reporter(command, &directory)?;
         edit(&directory, &[], &set)?;
         let mut command = command.with_keys(&set, &[], &[], &copy);
@@ -222,8 +254,12 @@ impl Configuration {
         Ok(reporter_keys(&configuration, served, ports))
     }
 
-    /// A fresh copy of the configuration, and where it is.
-    fn seed(&self, state_dir: &Path) -> Result<(ConfDir, PathBuf), LaunchError> {
+    /// A fresh copy of the configuration, or of the files that were ordered instead, and where it is.
+    fn seed(
+        &self,
+        state_dir: &Path,
+        ordered: Option<&Files>,
+    ) -> Result<(ConfDir, PathBuf), LaunchError> {
         let copy = state_dir.join("conf");
         let failed = |source| LaunchError::Copy {
             path: copy.clone(),
@@ -234,12 +270,15 @@ impl Configuration {
             _ => {}
         }
         if let Some(image) = &self.image {
-            self.image_files(image, &copy).map_err(failed)?;
+            self.image_files(image, &copy, ordered).map_err(failed)?;
         }
-        copy_files(&self.directory, &copy, |_| true).map_err(|source| LaunchError::Copy {
-            path: self.directory.clone(),
-            source,
-        })?;
+        match ordered {
+            Some(files) => write_files(files, &copy).map_err(failed)?,
+            None => copy_files(&self.directory, &copy, |_| true).map_err(|source| {
+                let path = self.directory.clone();
+                LaunchError::Copy { path, source }
+            })?,
+        }
         let copy = std::path::absolute(&copy).map_err(failed)?;
         let directory = ConfDir::open(&copy, self.version)?;
         if let Some(image) = &self.image {
@@ -254,12 +293,13 @@ impl Configuration {
 
     /// What a mounted directory of the user lacks, such as the configuration of the logs. Of two formats of Flink's
     /// configuration the old one would win, so the image's does not come beside the user's.
-    fn image_files(&self, image: &Image, copy: &Path) -> io::Result<()> {
+    fn image_files(&self, image: &Image, copy: &Path, ordered: Option<&Files>) -> io::Result<()> {
         let formats = [ConfigFormat::FlinkConfYaml, ConfigFormat::ConfigYaml];
         let flink = |name: &str| formats.iter().any(|format| format.file_name() == name);
-        let given = formats
-            .iter()
-            .any(|format| self.directory.join(format.file_name()).exists());
+        let given = formats.iter().any(|format| match ordered {
+            Some(files) => files.contains_key(format.file_name()),
+            None => self.directory.join(format.file_name()).exists(),
+        });
         match image.conf() {
             conf if conf.is_dir() => copy_files(&conf, copy, |name| !(given && flink(name))),
             _ => Ok(()),
@@ -285,6 +325,28 @@ impl Configuration {
         image.environment(command, state_dir, file.entries());
         Ok(())
     }
+}
+
+/// Readable for their owner alone: they may hold secrets.
+fn write_files(files: &Files, directory: &Path) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    for (name, text) in files {
+        // A name is one of a file in a directory, or a key of a ConfigMap: neither has a slash.
+        if name.contains('/') || name.starts_with('.') {
+            continue;
+        }
+        let path = directory.join(name);
+        if path.exists() {
+            fs::remove_file(&path)?;
+        }
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
+        file.write_all(text.as_bytes())?;
+    }
+    Ok(())
 }
 
 /// Puts the keys of `order` into a configuration directory, and leaves everything else in it as it was. Returns whether
@@ -365,7 +427,7 @@ mod tests {
             image: None,
             metrics: None,
         };
-        configuration.seed(dir.path()).expect("copied");
+        configuration.seed(dir.path(), None).expect("copied");
 
         let names: Vec<_> = fs::read_dir(&copy)
             .expect("list")

@@ -29,9 +29,10 @@ const LATENCIES: [f64; 9] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5
 /// From 1 kB to 1 TB.
 const SIZES: [f64; 10] = [1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12];
 
-const REASONS: [&str; 6] = [
+const REASONS: [&str; 7] = [
     "shutdown",
     "hand-over",
+    "config-change",
     "manual",
     "stop",
     "periodic",
@@ -160,6 +161,9 @@ own! {
     /// Ends of Flink by what the next start resumes from: a savepoint (`recorded`), a retained checkpoint (`fallback`), nothing
     /// new (`nothing`); or the job was over (`ended`).
     outcomes: IntCounterVec = "drey_shutdowns_total" { "outcome": ["recorded", "fallback", "ended", "nothing"] }
+    /// Changes of Flink's configuration: left for the next start (`ignored`), begun (`seen`), seen to work (`applied`), refused
+    /// as they would not work (`refused`), or taken back (`rolled-back`).
+    config_changes: IntCounterVec = "drey_config_changes_total" { "outcome": ["ignored", "seen", "applied", "refused", "rolled-back"] }
     /// When the newest restore point was completed, as Unix time; 0 when there is none. Of several jobs the one whose newest is
     /// the oldest.
     restore_point_time: GaugeVec = "drey_restore_point_timestamp_seconds" {}

@@ -162,6 +162,19 @@ impl MapStore {
             .insert(name.to_owned(), answer.to_owned());
     }
 
+    /// Writes what is known of configurations.
+    ///
+    /// # Errors
+    /// As [`save`](Self::save).
+    pub async fn keep_configuration(&mut self, text: &str) -> Result<(), PointerError> {
+        match timeout(PATIENCE, self.map.keep_configuration(text)).await {
+            Ok(Ok(())) => self.document.configuration = Some(text.to_owned()),
+            Ok(Err(error)) => return Err(self.failed(error)),
+            Err(_) => return Err(self.silent()),
+        }
+        Ok(())
+    }
+
     /// Reads the map.
     ///
     /// # Errors

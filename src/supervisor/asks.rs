@@ -46,6 +46,7 @@ impl Supervisor {
             self.jobs.insert(APPLICATION.to_owned(), Job::default());
         }
         self.cluster = Some(cluster);
+        self.runs_with(flink);
         self.process = Process::Running;
         self.pid = Some(pid);
         if self.shutdown.is_some() {
@@ -63,6 +64,8 @@ impl Supervisor {
             return;
         };
         cluster.reachable = false;
+        self.died_on_trial().await;
+        let Some(cluster) = &self.cluster else { return };
         // Before 1.15 an application's JobManager ends by itself when its job is done, and this is all there is to see.
         let finished = cluster.application && !cluster.version.at_least(1, 15) && code == Some(0);
         for job in self.jobs.values_mut() {

@@ -50,6 +50,8 @@ impl Supervisor {
                     pod.note(&uid, state);
                 }
             }
+            News::Configuration(files) => self.see_configuration(files),
+            News::NoConfiguration(why) => self.cannot_see_configuration(&why),
             News::Leader(leader) => self.see_leader(leader),
             News::Away(why) => {
                 info!(why, "A watch is interrupted");
@@ -231,7 +233,10 @@ impl Supervisor {
     pub(super) fn answer_pre_stops(&mut self, settled: &[Settled]) {
         for back in self.pre_stops.drain(..) {
             let settled = settled.to_vec();
-            let _ = back.send(Reply::Settled { settled });
+            let _ = back.send(Reply::Settled {
+                settled,
+                again: false,
+            });
         }
     }
 

@@ -85,16 +85,21 @@ impl Supervisor {
     /// A launcher wants to start Flink, and waits.
     pub(super) fn wants_start(&mut self, flink: Prepare, back: oneshot::Sender<Reply>) {
         self.watch_leader(&flink);
+        // The second half of a start: the lock is this pod's.
+        let taken = flink.ordered;
         self.starting = Some(Starting {
             flink,
             back,
             attempts: 0,
-            taken: false,
+            taken,
         });
     }
 
     /// The restore step, once the lock is held.
     async fn prepare_in_pod(&mut self, flink: &Prepare) -> Reply {
+        if let Some(reply) = self.choose_configuration(flink).await {
+            return reply;
+        }
         // Flink's own keys say how its storage is reached.
         self.storage = storage_for(&self.settings, &flink.configuration);
         let looked = match self.merge_copy(flink).await {
@@ -114,7 +119,7 @@ impl Supervisor {
     }
 
     /// In native mode a JobManager adopts the TaskManagers that its predecessor left. Those of another image would run
-    /// another version of the job, or of Flink.
+    /// another version of the job, or of Flink; those of another configuration would keep it.
     async fn end_old_task_managers(&self, flink: &Prepare) {
         let Some(pod) = self.pod.as_ref().filter(|_| !flink.standalone) else {
             return;
@@ -137,14 +142,21 @@ impl Supervisor {
         });
         for task_manager in found {
             let other = task_manager.containers.get(pod.container());
-            if other.is_none_or(|other| other.image == image) {
+            let fits = other.is_none_or(|other| other.image == image);
+            if fits && !self.changes.new_task_managers {
                 continue;
             }
             let name = task_manager.pod.name.as_str();
-            info!(pod = name, "TaskManager of another image is deleted");
+            info!(
+                pod = name,
+                "TaskManager of another image or configuration is deleted"
+            );
             if let Err(error) = delete_pod(pod.kube(), &task_manager.pod).await {
                 let error = one_line(&error, 300);
-                warn!(pod = name, error, "TaskManager of another image is left");
+                warn!(
+                    pod = name,
+                    error, "TaskManager of another image or configuration is left"
+                );
             }
         }
     }

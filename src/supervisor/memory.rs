@@ -115,6 +115,7 @@ mod tests {
             labels: std::collections::BTreeMap::new(),
             created: None,
             restart_always: true,
+            config_maps: Vec::new(),
         }
     }
 

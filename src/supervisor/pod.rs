@@ -14,11 +14,12 @@ use tracing::warn;
 
 use super::memory::Memory;
 use super::others::follow;
+use crate::domain::changes::Files;
 use crate::domain::lock::{PodRef, PodState};
 use crate::domain::pointer_map::Document;
 use crate::kubernetes::events::{Event, Recorder};
 use crate::kubernetes::ha::HighAvailability;
-use crate::kubernetes::pods::{PodSight, watch_pod};
+use crate::kubernetes::pods::{ConfigMapMount, PodSight, watch_config_map, watch_pod};
 use crate::kubernetes::{Kube, OwnerSight, PointerMap, owner_of};
 use crate::telemetry::one_line;
 
@@ -39,6 +40,10 @@ pub(super) enum News {
     Other(String, PodState),
     /// The leader's IP address, with Kubernetes HA; `None`: there is none.
     Leader(Option<String>),
+    /// The files in the ConfigMap that Flink's configuration is mounted from; `None`: it is gone.
+    Configuration(Option<Files>),
+    /// That ConfigMap cannot be watched.
+    NoConfiguration(String),
     /// A watch is interrupted; it goes on by itself.
     Away(String),
 }
@@ -134,6 +139,22 @@ impl Pod {
                         News::Leader(leader)
                     }
                     Err(error) => away(error),
+                };
+                if sender.send(news).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Watches the ConfigMap that Flink's configuration is mounted from, from now on.
+    pub(super) fn watch_configuration(&self, mount: ConfigMapMount) {
+        let (sender, mut map) = (self.sender.clone(), watch_config_map(&self.kube, mount));
+        tokio::spawn(async move {
+            while let Some(seen) = next(&mut map, &sender).await {
+                let news = match seen {
+                    Ok(files) => News::Configuration(files),
+                    Err(error) => News::NoConfiguration(one_line(&error, 300)),
                 };
                 if sender.send(news).await.is_err() {
                     return;

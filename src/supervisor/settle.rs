@@ -33,8 +33,9 @@ impl Supervisor {
                 self.jobs.clear();
                 self.flink_is_over().await;
             }
+            let again = self.tries();
             if let Some(back) = self.exited.take() {
-                let _ = back.send(Reply::Settled { settled });
+                let _ = back.send(Reply::Settled { settled, again });
             }
             return None;
         }
@@ -43,6 +44,7 @@ impl Supervisor {
             .as_ref()
             .is_some_and(|cluster| cluster.application);
         let over = self.shutdown.is_some()
+            || self.changes.restarts
             || self.gives_session_way()
             || (application
                 && settled
@@ -80,7 +82,8 @@ impl Supervisor {
             self.jobs.clear();
             self.flink_is_over().await;
             let settled = Vec::new();
-            let _ = back.send(Reply::Settled { settled });
+            let again = self.tries();
+            let _ = back.send(Reply::Settled { settled, again });
         }
     }
 
@@ -119,6 +122,9 @@ impl Supervisor {
     /// In a pod that stays, Flink is started anew: the job was handed over and may come back, or a finished one is waited
     /// beside, since a container that ends is started again by the kubelet.
     fn after_end(&self, settled: &[Settled]) -> Then {
+        if self.changes.restarts && self.shutdown.is_none() {
+            return Then::Again;
+        }
         let Some(pod) = &self.pod else {
             return Then::End;
         };

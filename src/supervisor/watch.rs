@@ -41,6 +41,11 @@ impl Watch {
         u64::try_from(interval.as_millis()).ok()
     }
 
+    /// The job is known to take no checkpoints.
+    pub(super) fn takes_no_checkpoints(&self) -> bool {
+        self.config.is_some() && self.interval_ms().is_none()
+    }
+
     /// What a person should know.
     pub(super) fn problems(&self) -> Vec<String> {
         let Some(config) = &self.config else {

@@ -20,6 +20,7 @@ mod servers;
 mod support;
 
 mod alone;
+mod changes;
 mod commands;
 mod ends;
 mod failures;

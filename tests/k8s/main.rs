@@ -19,6 +19,7 @@ mod support;
 mod away;
 mod baseline;
 mod batch;
+mod changes;
 mod crashes;
 mod edits;
 mod ends;

@@ -27,6 +27,7 @@ fn me(deletion: Option<(u64, u64)>) -> PodSight {
         labels: BTreeMap::new(),
         created: None,
         restart_always: true,
+        config_maps: Vec::new(),
         grace: Duration::from_secs(90),
     }
 }

@@ -24,6 +24,7 @@ fn reason(reason: TriggerReason) -> &'static str {
     match reason {
         TriggerReason::Shutdown => "shutdown",
         TriggerReason::HandOver => "hand-over",
+        TriggerReason::ConfigChange => "config-change",
         TriggerReason::Manual => "manual",
         TriggerReason::Stop => "stop",
         TriggerReason::Periodic => "periodic",
@@ -102,6 +103,11 @@ impl Own {
     /// A periodic savepoint was due: `taken`, `skipped` or `missed`.
     pub fn periodic(&self, outcome: &'static str) {
         self.periodic.with_label_values(&[outcome]).inc();
+    }
+
+    /// Something became of a changed configuration.
+    pub fn config_changed(&self, outcome: &'static str) {
+        self.config_changes.with_label_values(&[outcome]).inc();
     }
 
     /// Flink is started from the restore point `path`, or from empty state.

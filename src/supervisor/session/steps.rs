@@ -136,7 +136,7 @@ impl Supervisor {
             configuration: cluster.configuration.clone(),
             application: false,
             standalone: !cluster.native,
-            job_id: None,
+            ..Prepare::default()
         };
         Some((flink, cluster.version))
     }

@@ -1,0 +1,368 @@
+//! Changes of Flink's configuration: seen, judged, applied by a stop-with-savepoint and a start in the same pod, watched, and
+//! rolled back when the job does not come up.
+//!
+//! Flink is started again where it ran: no other pod has to be made, a savepoint that fails leaves the job running, and no
+//! right on Deployments is needed. What the next start uses is stored before the job is stopped, so whichever container or pod
+//! makes that start goes on with it.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use tracing::{info, warn};
+
+use super::Supervisor;
+use super::cluster::is_application;
+use crate::changes::{content, directory_flaws};
+use crate::control::Prepare;
+use crate::domain::budget::after;
+use crate::domain::changes::{
+    Change, Content, Files, OnChange, Record, Step, Version, View, judge, next,
+};
+use crate::domain::pointer::{APPLICATION, TriggerReason};
+use crate::domain::supervise::{Evidence, Outcome, Process, ready};
+use crate::flink::version::FlinkVersion;
+use crate::kubernetes::events::Event;
+use crate::metrics::own;
+
+mod begin;
+mod diff;
+mod record;
+
+/// After a savepoint that failed the change is tried again.
+const AGAIN: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// What is known of Flink's configuration.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// What stands in the directory, as the launcher saw it last.
+    mounted: Option<Files>,
+    /// In a pod: what stands in the ConfigMap, which the kubelet takes up to a minute to bring into the directory.
+    object: Object,
+    running: Option<Running>,
+    /// Where Flink's configuration is, in the container that Flink runs in.
+    directory: Option<PathBuf>,
+    /// The ConfigMap cannot be watched.
+    blind: bool,
+    /// Outside Kubernetes: the record as it stands in its file.
+    record: Option<Record>,
+    /// What people were told of last.
+    told: Option<String>,
+    /// Flink is ended to be started again.
+    pub(super) restarts: bool,
+    /// The last attempt has failed.
+    not_before: Option<Timestamp>,
+    /// TaskManagers of another configuration are there.
+    pub(super) new_task_managers: bool,
+}
+
+/// The ConfigMap that Flink's configuration is mounted from.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Object {
+    /// It is not watched.
+    #[default]
+    Unwatched,
+    /// It has not been seen yet.
+    Awaited,
+    /// What stands there.
+    Seen(Files),
+}
+
+/// What Flink was started with.
+#[derive(Debug)]
+struct Running {
+    version: Version,
+    content: Content,
+    flink: FlinkVersion,
+}
+
+impl Running {
+    fn of(flink: &Prepare) -> Option<Self> {
+        let version: FlinkVersion = flink.flink_version.parse().ok()?;
+        let content = content(&flink.files, version).ok()?;
+        Some(Self {
+            version: Version {
+                digest: content.digest(),
+                files: flink.files.clone(),
+            },
+            content,
+            flink: version,
+        })
+    }
+}
+
+impl Changes {
+    /// What stands there now; `None` while nobody can say.
+    fn wanted(&self) -> Option<&Files> {
+        match &self.object {
+            Object::Seen(files) => Some(files),
+            Object::Awaited => None,
+            Object::Unwatched => self.mounted.as_ref(),
+        }
+    }
+}
+
+impl Supervisor {
+    /// What the launcher sees in the configuration directory.
+    pub(super) fn mounted(&mut self, files: Files) {
+        self.changes.mounted = Some(files);
+    }
+
+    /// The launcher has started Flink, or tells a restarted supervisor about it.
+    pub(super) fn runs_with(&mut self, flink: &Prepare) {
+        self.changes.restarts = false;
+        self.changes.told = None;
+        self.changes.running = is_application(self.settings.mode, flink.application)
+            .then(|| Running::of(flink))
+            .flatten();
+        self.watch_configuration(flink);
+    }
+
+    /// The policy; without a place for the copy of the last good configuration, changes can only be told of.
+    fn policy_of_changes(&self, flink: Option<&Prepare>) -> OnChange {
+        let directory = flink.map(|flink| flink.directory.as_path());
+        if self.pod.is_some() && self.configuration_map(directory).is_none() {
+            // What comes from a Secret must not be copied into the pointer's ConfigMap.
+            return OnChange::Ignore;
+        }
+        self.settings.on_config_change
+    }
+
+    fn wanted_change(&self, running: &Running) -> Option<(String, Change, Files)> {
+        let files = self.changes.wanted()?;
+        let wanted = content(files, running.flink);
+        let set = [
+            self.settings.savepoint_dir.is_some(),
+            self.settings.checkpoint_dir.is_some()
+                || !directory_flaws(&running.content, running.flink, [true, false]).is_empty(),
+        ];
+        let flaws = wanted.as_ref().map_or_else(
+            |_| Vec::new(),
+            |wanted| directory_flaws(wanted, running.flink, set),
+        );
+        let digest = wanted
+            .as_ref()
+            .map_or_else(|_| format!("unreadable:{}", files.len()), Content::digest);
+        let change = judge(
+            self.policy_of_changes(None),
+            &running.content,
+            &wanted,
+            flaws,
+        );
+        Some((digest, change, files.clone()))
+    }
+
+    /// One look at the configuration; when to look again.
+    pub(super) async fn follow_changes(&mut self) -> Option<Timestamp> {
+        let idle = self.process != Process::Running
+            || self.shutdown.is_some()
+            || self.is_told_to_go()
+            || !self.loaded
+            || self.is_standby()
+            || self.gave_up_lock();
+        if idle {
+            return None;
+        }
+        if self.changes.restarts {
+            self.notice_failed_stop().await;
+            return None;
+        }
+        let running = self.changes.running.take()?;
+        let again = self.take_step(&running).await;
+        self.changes.running = Some(running);
+        again
+    }
+
+    async fn take_step(&mut self, running: &Running) -> Option<Timestamp> {
+        let wanted = self.wanted_change(running);
+        let record = self.configurations();
+        let deadline = record.trial.as_ref().and_then(|trial| trial.deadline);
+        let view = View {
+            now: Timestamp::now(),
+            running: &running.version.digest,
+            wanted: wanted
+                .as_ref()
+                .map(|(digest, change, _)| (digest.as_str(), change)),
+            works: self.job_works(),
+            busy: self.is_busy(),
+        };
+        let step = next(&record, &view);
+        match (step, wanted) {
+            (Step::Ignore, Some((digest, Change::Ignored(difference), _))) => {
+                self.tell_ignored(&digest, &difference.names());
+            }
+            (Step::Refuse(reasons), Some((digest, ..))) => self.tell_refused(&digest, &reasons),
+            _ if self.policy_of_changes(None) == OnChange::Ignore => return None,
+            (Step::Confirm, _) => self.confirm(&record, running).await,
+            (Step::RollBack(why), _) => self.roll_back(&record, why).await,
+            (Step::Forget, _) => drop(self.keep(record.settled()).await),
+            (Step::Apply, Some((digest, Change::Restart(difference), files))) => {
+                let mut names = difference.names();
+                let standalone = self.cluster.as_ref().is_some_and(|cluster| !cluster.native);
+                if standalone && difference.concerns_task_managers() {
+                    names.push_str("; TaskManagers keep what they have until they are restarted");
+                }
+                self.apply(&record, Version { digest, files }, &names).await;
+            }
+            _ => {}
+        }
+        deadline
+    }
+
+    fn job_works(&self) -> bool {
+        self.jobs.get(APPLICATION).is_some_and(|job| {
+            let runs = job.view.as_ref().is_some_and(ready);
+            runs && (job.watch.completed().is_some() || job.watch.takes_no_checkpoints())
+        })
+    }
+
+    fn is_busy(&self) -> bool {
+        let entry = self.pointer.jobs.get(APPLICATION);
+        let open = entry.is_some_and(|entry| entry.intent.is_some());
+        let job = self.jobs.get(APPLICATION);
+        let asked = job.is_none_or(|job| job.ask.is_some() || job.settled.is_some());
+        let ready = job.and_then(|job| job.view.as_ref()).is_some_and(ready);
+        let early = self
+            .changes
+            .not_before
+            .is_some_and(|at| Timestamp::now() < at);
+        open || asked || !ready || early
+    }
+
+    async fn confirm(&mut self, record: &Record, running: &Running) {
+        let tried = record.trial.is_some();
+        if !self.keep(record.confirmed(running.version.clone())).await || !tried {
+            return;
+        }
+        own().config_changed("applied");
+        let digest = running.version.digest.as_str();
+        info!(digest, "Changed configuration works");
+        let text = "The job works with the changed configuration: its tasks run, and a checkpoint is completed";
+        self.tell(Event::normal("ConfigApplied", text));
+    }
+
+    async fn apply(&mut self, record: &Record, wanted: Version, names: &str) {
+        let taken = self
+            .jobs
+            .get(APPLICATION)
+            .is_none_or(|job| job.ask.is_some());
+        // Stored first: with it missing nobody would know what to go back to.
+        if taken || !self.keep(record.tried(wanted)).await {
+            return;
+        }
+        own().config_changed("seen");
+        info!(
+            changed = names,
+            "Configuration has changed: the job is restarted with it"
+        );
+        let text = format!(
+            "Flink's configuration has changed ({names}): the job is stopped with a savepoint and started again"
+        );
+        self.tell(Event::normal("ConfigChanged", &text));
+        // One that never came up need not be stopped with a savepoint.
+        self.end_flink(self.is_busy());
+    }
+
+    async fn roll_back(&mut self, record: &Record, why: String) {
+        if self.keep(record.rolled_back(why.clone())).await {
+            self.tell_rolled_back(&why);
+            self.end_flink(true);
+        }
+    }
+
+    /// Ends Flink to start it again; with `must_end` also where no savepoint can be taken.
+    fn end_flink(&mut self, must_end: bool) {
+        let now = Timestamp::now();
+        let patience = if must_end {
+            self.settings.shutdown_timeout
+        } else {
+            self.settings.savepoint_timeout
+        };
+        let reason = TriggerReason::ConfigChange;
+        let ask = self.stop_ask(APPLICATION, reason, now, after(now, patience), must_end);
+        let Some(job) = self.jobs.get_mut(APPLICATION) else {
+            return;
+        };
+        job.ask = Some(ask);
+        job.evidence = Evidence::default();
+        job.logged = None;
+        self.changes.restarts = true;
+    }
+
+    /// The job goes on when its savepoint failed, with the configuration that it has.
+    async fn notice_failed_stop(&mut self) {
+        let entry = self.pointer.jobs.get(APPLICATION);
+        let open = entry.is_some_and(|entry| entry.intent.is_some());
+        let job = self.jobs.get(APPLICATION);
+        let over = job.is_some_and(|job| job.ask.is_none() && job.settled.is_none());
+        if open || !over || self.run_is_stopped() {
+            return;
+        }
+        let why = match job.and_then(|job| job.logged.as_ref()) {
+            Some(Outcome::Nothing(why)) => why.clone(),
+            _ => return,
+        };
+        self.changes.restarts = false;
+        self.changes.not_before = Some(after(Timestamp::now(), AGAIN));
+        let record = self.configurations();
+        self.keep(Record {
+            trial: None,
+            ..record
+        })
+        .await;
+        warn!(
+            why,
+            "Configuration was not applied: the job goes on as it was"
+        );
+        let text = format!(
+            "The changed configuration is not applied, since no savepoint could be taken ({why}): the job goes on as it was, and it is tried again in {} s",
+            AGAIN.as_secs()
+        );
+        self.tell(Event::warning("ConfigChangeFailed", &text));
+    }
+
+    fn told_already(&mut self, digest: &str) -> bool {
+        let told = self.changes.told.as_deref() == Some(digest);
+        self.changes.told = Some(digest.to_owned());
+        told
+    }
+
+    fn tell_ignored(&mut self, digest: &str, names: &str) {
+        if self.told_already(digest) {
+            return;
+        }
+        own().config_changed("ignored");
+        info!(
+            changed = names,
+            "Configuration has changed, and is left for the next start"
+        );
+        let text = format!(
+            "Flink's configuration has changed ({names}) and is not in effect: the next start takes it. `drey diff` shows it; on-config-change: restart applies such changes"
+        );
+        self.tell(Event::normal("ConfigChanged", &text));
+    }
+
+    fn tell_refused(&mut self, digest: &str, reasons: &[String]) {
+        let why = reasons.join("; ");
+        if self.told_already(&format!("{digest} {why}")) {
+            return;
+        }
+        own().config_changed("refused");
+        warn!(
+            why,
+            "Changed configuration is refused: the job goes on as it was"
+        );
+        let text = format!(
+            "Flink's configuration has changed and is refused, the job goes on as it was: {why}"
+        );
+        self.tell(Event::warning("ConfigRefused", &text));
+    }
+
+    pub(super) fn tell_rolled_back(&self, why: &str) {
+        own().config_changed("rolled-back");
+        warn!(why, "Changed configuration is rolled back");
+        let text = format!(
+            "The changed configuration is rolled back, since {why}: the job is started with the last good one until the configuration changes again"
+        );
+        self.tell(Event::warning("ConfigRolledBack", &text));
+    }
+}

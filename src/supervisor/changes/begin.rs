@@ -1,0 +1,153 @@
+//! With which configuration Flink is started, and where the user's one comes from.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use tracing::info;
+
+use super::{Object, Running};
+use crate::changes::content;
+use crate::control::{Prepare, Reply};
+use crate::domain::budget::after;
+use crate::domain::changes::{Content, Files, OnChange, Record, Start, Version, at_start};
+use crate::domain::supervise::Process;
+use crate::flink::version::FlinkVersion;
+use crate::kubernetes::pods::ConfigMapMount;
+use crate::supervisor::Supervisor;
+use crate::supervisor::cluster::is_application;
+
+impl Supervisor {
+    /// The files to be used instead of those that the launcher has read, or why there is no start; `None`: they are right.
+    pub(in crate::supervisor) async fn choose_configuration(
+        &mut self,
+        flink: &Prepare,
+    ) -> Option<Reply> {
+        if flink.ordered {
+            return None;
+        }
+        let refused = flink
+            .unreadable
+            .clone()
+            .map(|error| Reply::Failed { error, code: 64 });
+        let version: FlinkVersion = flink.flink_version.parse().ok()?;
+        let managed = is_application(self.settings.mode, flink.application)
+            && self.policy_of_changes(Some(flink)) != OnChange::Ignore
+            && !flink.files.is_empty();
+        if !managed {
+            return refused;
+        }
+        let files = match &self.changes.object {
+            Object::Seen(files) => files.clone(),
+            Object::Unwatched | Object::Awaited => flink.files.clone(),
+        };
+        let wanted = content(&files, version);
+        let named = wanted
+            .as_ref()
+            .map_err(String::as_str)
+            .map(|content| Version {
+                digest: content.digest(),
+                files: files.clone(),
+            });
+        let now = Timestamp::now();
+        let by = after(now, self.settings.config_change_timeout);
+        let record = self.configurations();
+        let (start, next) = at_start(&record, named.as_ref().map_err(|why| *why), now, by);
+        let chosen = match start {
+            Start::Wanted if wanted.is_err() => return refused,
+            Start::Wanted => files,
+            Start::Good(good, why) => {
+                if let Some(why) = why {
+                    self.tell_rolled_back(&why);
+                }
+                info!(
+                    digest = good.digest,
+                    "Started with the last good configuration"
+                );
+                good.files
+            }
+        };
+        self.keep_for_start(next, &chosen, version).await;
+        (chosen != flink.files).then_some(Reply::Configure { files: chosen })
+    }
+
+    /// A record that cannot be stored is no reason not to start.
+    async fn keep_for_start(&mut self, mut next: Record, chosen: &Files, version: FlinkVersion) {
+        let part = content(chosen, version).ok();
+        let part = part.as_ref().map(Content::of_task_managers);
+        self.changes.new_task_managers = next.task_managers.is_some() && next.task_managers != part;
+        next.task_managers = part;
+        self.keep(next).await;
+    }
+
+    /// Flink has ended while a configuration was tried.
+    pub(in crate::supervisor) async fn died_on_trial(&mut self) {
+        if self.tries() && !self.changes.restarts && self.changes.running.is_some() {
+            let record = self.configurations().died();
+            self.keep(record).await;
+        }
+    }
+
+    /// What Flink ended with was a configuration that is tried: it is started again, and in the end with the last good one.
+    pub(in crate::supervisor) fn tries(&mut self) -> bool {
+        let going = self.shutdown.is_some() || self.is_told_to_go() || self.gave_up_lock();
+        let managed = self.settings.on_config_change != OnChange::Ignore;
+        managed && !going && self.changes.running.is_some() && self.configurations().trial.is_some()
+    }
+
+    /// The ConfigMap that is mounted where Flink's configuration is.
+    pub(super) fn configuration_map(&self, directory: Option<&Path>) -> Option<&ConfigMapMount> {
+        let pod = self.pod.as_ref()?;
+        let directory = directory.or(self.changes.directory.as_deref())?;
+        let mounts = &pod.me.as_ref()?.config_maps;
+        mounts
+            .iter()
+            .find(|mount| mount.container == pod.container() && Path::new(&mount.path) == directory)
+    }
+
+    /// In a pod the ConfigMap itself is watched: the kubelet brings it into the directory up to a minute later.
+    pub(super) fn watch_configuration(&mut self, flink: &Prepare) {
+        self.changes.directory = Some(flink.directory.clone());
+        if self.settings.on_config_change == OnChange::Ignore {
+            // Nothing is done in a hurry, so no right on it is asked for.
+            return;
+        }
+        let mount = self.configuration_map(None).cloned();
+        let Some((mount, pod)) = mount.zip(self.pod.as_ref()) else {
+            return;
+        };
+        if self.changes.object == Object::Unwatched && !self.changes.blind {
+            self.changes.object = Object::Awaited;
+            pod.watch_configuration(mount);
+        }
+    }
+
+    /// The watch has shown what stands in the ConfigMap; `None`: it is gone.
+    pub(in crate::supervisor) fn see_configuration(&mut self, files: Option<Files>) {
+        match files {
+            Some(files) => self.changes.object = Object::Seen(files),
+            // One that is made again, as some tools do: what stood there stays until then.
+            None if self.changes.object == Object::Awaited => {
+                self.changes.object = Object::Unwatched;
+            }
+            None => {}
+        }
+    }
+
+    /// The ConfigMap cannot be watched: the directory has to do.
+    pub(in crate::supervisor) fn cannot_see_configuration(&mut self, why: &str) {
+        info!(
+            why,
+            "The ConfigMap with Flink's configuration cannot be watched: its changes are seen when the kubelet brings them"
+        );
+        self.changes.blind = true;
+        if self.changes.object == Object::Awaited {
+            self.changes.object = Object::Unwatched;
+        }
+    }
+
+    /// Flink runs, and this is what it was started with.
+    pub(super) fn running_now(&self) -> Option<&Running> {
+        let running = self.changes.running.as_ref();
+        running.filter(|_| self.process == Process::Running)
+    }
+}

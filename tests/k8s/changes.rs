@@ -1,0 +1,135 @@
+//! Flink's configuration is edited while the job runs: the job is stopped with a savepoint and runs on with the new
+//! configuration in the same pod, or goes on as it was, or gets the last good configuration back.
+
+use serde_json::{Value, json};
+
+use crate::support::{Job, Mode, Run, Version, eventually, pod_spec, wait_until};
+
+/// A key that Flink shows and that changes nothing.
+const KEY: &str = "web.history";
+
+fn supervised(purpose: &str, mode: Mode, version: Version) -> Job {
+    Job::only(purpose, mode, version).edit(|object, component| {
+        if component == "jobmanager" {
+            let sidecar = &mut pod_spec(object)["initContainers"][1];
+            let env = sidecar["env"].as_array_mut().unwrap();
+            env.push(json!({"name": "DREY_ON_CONFIG_CHANGE", "value": "restart"}));
+        }
+    })
+}
+
+fn edit(job: &Job, map: &str, change: impl Fn(&str) -> String) {
+    let found = job.namespace.get(&["configmap", map]).unwrap();
+    let text = found["data"]["config.yaml"].as_str().unwrap();
+    let patch = json!({"data": {"config.yaml": change(text)}}).to_string();
+    job.kubectl(&["patch", "configmap", map, "--type=merge", "--patch", &patch]);
+}
+
+fn with(line: &str) -> impl Fn(&str) -> String {
+    move |text| format!("{}\n{line}\n", text.trim_end())
+}
+
+fn in_effect(run: &Run, key: &str) -> Option<String> {
+    let all = run.rest.try_get("/jobmanager/config")?;
+    let found = all.as_array()?.iter().find(|entry| entry["key"] == key)?;
+    Some(found["value"].as_str()?.to_owned())
+}
+
+/// The job's next life, in the same pod.
+fn runs_again(job: &Job, before: &Run) -> Run {
+    let after = job.resumes(before);
+    assert_eq!(after.pod, before.pod, "no other pod is needed");
+    after
+}
+
+/// The configuration is known to work, and so would be gone back to.
+fn wait_known(job: &Job) {
+    wait_until("the good configuration kept", || {
+        let map = job
+            .namespace
+            .get(&["configmap", "drey-example"])
+            .unwrap_or_default();
+        let text = map["data"]["configuration.json"]
+            .as_str()
+            .unwrap_or_default();
+        let record: Value = serde_json::from_str(text).unwrap_or_default();
+        record["good"].is_object() && record["trial"].is_null()
+    });
+}
+
+/// TaskManagers as well: Flink makes them, so those of the old configuration are ended.
+#[test]
+fn an_edited_configuration_takes_effect_in_native_mode() {
+    let job = supervised("config-native", Mode::Native, Version::v2());
+    let before = job.start_and_work();
+    wait_known(&job);
+
+    edit(&job, "flink-config-example", |text| {
+        let slots = "numberOfTaskSlots: ";
+        let (start, rest) = text.split_once(slots).unwrap();
+        let end = rest.find(|c: char| !"\"'0123456789".contains(c)).unwrap();
+        with(&format!("{KEY}: 3"))(&format!("{start}{slots}3{}", &rest[end..]))
+    });
+
+    let after = runs_again(&job, &before);
+    assert_eq!(in_effect(&after, KEY).as_deref(), Some("3"));
+    let restored = after.restored().unwrap();
+    assert!(restored.starts_with("/state/savepoints/"), "{restored}");
+    job.wait_told("ConfigApplied", "works");
+    eventually("TaskManagers of the new configuration", || {
+        let all = after.rest.try_get("/taskmanagers")?;
+        let all = all["taskmanagers"].as_array()?.clone();
+        let new = |task_manager: &Value| task_manager["slotsNumber"] == 3;
+        (!all.is_empty() && all.iter().all(new)).then_some(())
+    });
+    assert_eq!(job.told("ConfigChanged").len(), 1, "one restart");
+    job.stop_and_judge(1000);
+}
+
+#[test]
+fn in_standalone_mode_a_good_edit_takes_effect_a_bad_one_is_refused_and_a_deadly_one_rolled_back() {
+    let job = supervised("config-standalone", Mode::Standalone, Version::v2());
+    job.namespace.apply(&[
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+            "metadata": {"name": "config"},
+            "rules": [{"apiGroups": [""], "resources": ["configmaps"],
+                "resourceNames": ["example-config"], "verbs": ["list", "watch"]}]}),
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": {"name": "config"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "config"},
+            "subjects": [{"kind": "ServiceAccount", "name": "flink"}]}),
+    ]);
+    let before = job.start_and_work();
+    wait_known(&job);
+
+    edit(&job, "example-config", with(&format!("{KEY}: 3")));
+    let after = runs_again(&job, &before);
+    assert_eq!(in_effect(&after, KEY).as_deref(), Some("3"));
+    job.wait_told("ConfigApplied", "works");
+
+    edit(
+        &job,
+        "example-config",
+        with("taskmanager.memory.managed.size: plenty"),
+    );
+    job.wait_told(
+        "ConfigRefused",
+        "taskmanager.memory.managed.size is not a size",
+    );
+    after.wait_for_checkpoints(1);
+    assert_eq!(job.wait_running().job, after.job, "the job was disturbed");
+
+    edit(&job, "example-config", |text| {
+        let text = text.replace("taskmanager.memory.managed.size: plenty", "");
+        with("blob.storage.directory: /proc/nowhere")(&text)
+    });
+    job.wait_told("ConfigRolledBack", "has ended");
+    let back = runs_again(&job, &after);
+    assert_eq!(in_effect(&back, "blob.storage.directory"), None);
+    assert_eq!(
+        in_effect(&back, KEY).as_deref(),
+        Some("3"),
+        "the last good one"
+    );
+    job.stop_and_judge(1000);
+}
