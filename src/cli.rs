@@ -11,6 +11,7 @@ mod install;
 mod job;
 mod pointer;
 mod prestop;
+mod rescale;
 mod restore;
 mod run;
 mod savepoint;
@@ -80,6 +81,8 @@ enum Command {
     Gc(gc::GcArgs),
     /// Show the restore points and the starts of a cluster
     History(history::HistoryArgs),
+    /// Give a job another parallelism while it runs
+    Rescale(rescale::RescaleArgs),
     /// Show how the supervised jobs stand
     Status(status::StatusArgs),
     /// Show what would change if Flink were started now
@@ -175,6 +178,7 @@ fn dispatch(command: Command, env: Vec<(OsString, OsString)>) -> anyhow::Result<
         Command::Checkpoint(args) => checkpoint::run(&args, env),
         Command::Gc(args) => gc::run(&args, env),
         Command::History(args) => history::run(&args, env),
+        Command::Rescale(args) => rescale::run(&args, env),
         Command::Status(args) => status::run(&args, env),
         Command::Diff(args) => diff::run(&args, env),
         Command::Pointer(args) => pointer::run(&args, env),

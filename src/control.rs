@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::debug;
 
 use crate::domain::changes::Files;
+use crate::domain::health::AilmentKind;
 use crate::domain::job::{JobId, JobStatus};
 use crate::domain::pointer::{Pointer, RunId, TriggerReason};
 use crate::domain::savepoint::SavepointFormat;
@@ -81,6 +82,8 @@ pub enum Call {
         /// Only tell what would be done.
         dry_run: bool,
     },
+    /// A person wants another parallelism; answered when the job runs with it, or goes on without.
+    Rescale(RescaleCall),
     /// How everything stands.
     Status,
     /// The pointer.
@@ -153,6 +156,34 @@ pub struct CheckpointCall {
     pub timeout_ms: u64,
 }
 
+/// Another parallelism, while the job runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RescaleCall {
+    /// Of all vertices that are not named below.
+    pub parallelism: Option<u32>,
+    /// Of single vertices, by id or name.
+    pub vertices: BTreeMap<String, u32>,
+    /// The job's key, name or id; `None`: the only one.
+    pub job: Option<String>,
+    /// How long to wait until it runs like this, in milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// One vertex of a job that has another parallelism now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RescaledVertex {
+    /// Its id.
+    pub id: String,
+    /// The names of its operators.
+    pub name: String,
+    /// Its parallelism before.
+    pub before: u32,
+    /// Its parallelism now.
+    pub after: u32,
+}
+
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
@@ -206,6 +237,15 @@ pub enum Reply {
     },
     /// What was deleted, or would be.
     Gc(Box<Report>),
+    /// The job runs with the parallelism that was wanted.
+    Rescaled {
+        /// Its vertices.
+        vertices: Vec<RescaledVertex>,
+        /// A checkpoint that was completed with it; `None`: nothing had to be changed.
+        checkpoint: Option<u64>,
+        /// How long it took, in milliseconds.
+        took_ms: u64,
+    },
     /// How everything stands.
     Status(Box<Status>),
     /// The pointer; `None` when there has never been one.
@@ -368,6 +408,9 @@ pub struct JobReport {
     pub checkpoint_interval_ms: Option<u64>,
     /// A savepoint under way.
     pub savepoint_in_progress: bool,
+    /// What is wrong with its health, each with its words among the problems.
+    #[serde(default)]
+    pub ailments: Vec<AilmentKind>,
     /// What a person should know.
     pub problems: Vec<String>,
 }

@@ -9,6 +9,7 @@ mod cluster;
 mod events;
 mod fork;
 mod hand_over;
+mod health;
 mod high_availability;
 mod leave;
 mod lock;
@@ -20,6 +21,7 @@ mod planner;
 mod pod;
 mod report;
 mod requests;
+mod rescale;
 mod retention;
 mod schedule;
 mod search;
@@ -132,6 +134,10 @@ pub struct Supervisor {
     loaded: bool,
     /// Only one start is prepared: the sidecar is away.
     alone: bool,
+    /// When Flink was started lately.
+    starts: Vec<Timestamp>,
+    /// Flink is to be ended as it is, and started again.
+    anew: bool,
     status: channel::Sender<Status>,
 }
 
@@ -165,6 +171,9 @@ struct Job {
     /// A hand-over has failed, or is under way: not before this time again.
     no_hand_over_before: Option<Timestamp>,
     watch: watch::Watch,
+    /// Another parallelism is wanted.
+    rescaling: Option<Box<rescale::Rescaling>>,
+    health: health::Health,
 }
 
 impl Supervisor {
@@ -251,6 +260,8 @@ impl Supervisor {
             changes: Changes::default(),
             loaded: false,
             alone: false,
+            starts: Vec::new(),
+            anew: false,
             status,
         }
     }
@@ -353,6 +364,10 @@ impl Supervisor {
                 self.want_gc(dry_run, back);
                 return true;
             }
+            Call::Rescale(wanted) => {
+                self.want_rescale(wanted, back);
+                return true;
+            }
             Call::Status => Reply::Status(Box::new(self.status.borrow().clone())),
             Call::PointerShow => Reply::Pointer {
                 pointer: Some(Box::new(self.pointer.clone())),
@@ -390,13 +405,16 @@ impl Supervisor {
             self.announce_deadline().await;
         }
         self.answer_ordered_stop().await;
-        let answered = self.answer_requests().await;
-        let behind = self.catch_up().await;
-        let checkpoint = self.watch_last_checkpoint().await;
-        let asked = self.answer_checkpoints().await;
-        let kept = self.keep_house().await;
         let others = [
-            judged, started, changes, answered, behind, checkpoint, asked, kept,
+            judged,
+            started,
+            changes,
+            self.go_on_with_rescaling().await,
+            self.answer_requests().await,
+            self.catch_up().await,
+            self.watch_last_checkpoint().await,
+            self.answer_checkpoints().await,
+            self.keep_house().await,
         ]
         .into_iter()
         .flatten();

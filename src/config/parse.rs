@@ -300,6 +300,17 @@ fn label_name(text: &str) -> bool {
     text.chars().all(inner) && !text.is_empty() && !text.starts_with(|c: char| c.is_ascii_digit())
 }
 
+/// As many as Flink remembers (`web.exception-history-size`).
+pub(super) fn failures(text: &str) -> Parsed<usize> {
+    match text.parse() {
+        Ok(count) if (2..=16).contains(&count) => Ok(count),
+        _ => Err(Problem::new(
+            format!("{} is not a number from 2 to 16", quoted(text)),
+            "give one, such as `5`",
+        )),
+    }
+}
+
 pub(super) fn count(text: &str) -> Parsed<usize> {
     match text.parse() {
         Ok(count) if count > 0 => Ok(count),

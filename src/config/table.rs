@@ -196,6 +196,20 @@ settings! {
         /// How long a start waits for a pointer or a storage that does not answer, before it exits with 75.
         start_timeout: Duration { "start-timeout", "TIME", default "1m" => |text| parse::duration(text, Duration::ZERO, parse::DAY) }
     }
+    "Health": {
+        /// How many failures of a job, or starts of Flink, within `health-window` are a restart loop, 2 to 16.
+        restart_loop: usize { "restart-loop", "N", default "5" => parse::failures }
+        /// How far back failures and starts are counted.
+        health_window: Duration { "health-window", "TIME", default "10m" => |text| parse::duration(text, Duration::from_secs(1), parse::DAY) }
+        /// How long a running job may complete no checkpoint until it counts as stuck; at least three checkpoint intervals.
+        stuck_after: Duration { "stuck-after", "TIME", default "10m" => |text| parse::duration(text, Duration::from_secs(1), parse::DAY) }
+        /// Starts Flink again, from the newest restore point, when its job is in a restart loop or its checkpoints are stuck;
+        /// at most once in `health-window`. Application mode only.
+        restart_unhealthy: bool { "restart-unhealthy", "true|false", default "false", alone "true" => parse::boolean }
+        /// Starts Flink again, from the newest restore point, when its job has FAILED; 1 s after that, and up to 1 min when it
+        /// fails again soon. Application mode only.
+        restart_failed: bool { "restart-failed", "true|false", default "false", alone "true" => parse::boolean }
+    }
     "Flink's REST interface": {
         /// Address of the JobManager. From Flink's configuration if not given.
         rest_url: Option<Url> { "rest-url", "URL" => parse::some_http_url }

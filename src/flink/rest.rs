@@ -3,7 +3,9 @@
 mod disposal;
 mod error;
 mod exchange;
+mod failures;
 mod jars;
+mod rescale;
 
 pub use disposal::Disposal;
 pub use error::RestError;

@@ -1,11 +1,14 @@
 //! The JSON of Flink's REST interface, 1.13 to 2.3: what Drey reads and sends. Fields that it does not need, or does not
 //! know, are ignored.
 mod checkpoints;
+mod vertices;
 
 pub use checkpoints::{
     CheckpointConfig, CheckpointCounts, CheckpointEntry, CheckpointPhase, CheckpointStats,
     Externalization, LatestCheckpoints, RestoredCheckpoint,
 };
+pub use vertices::JobGraph;
+pub(super) use vertices::{from_wire, to_wire};
 
 use crate::domain::job::{JobId, JobStatus, JobView, TaskCounts};
 use crate::domain::savepoint::{

@@ -189,6 +189,14 @@ own! {
     /// Periodic savepoints by what became of them when they were due: `taken`, `skipped` since there was one that is young enough,
     /// or `missed` since the job did not run.
     periodic: IntCounterVec = "drey_periodic_savepoints_total" { "outcome": ["taken", "skipped", "missed"] }
+    /// Jobs that do not get on, by what is wrong: failures or starts again and again, or checkpoints that do not complete.
+    unhealthy: GaugeVec = "drey_jobs_unhealthy" { "problem": ["restart-loop", "stuck-checkpoints"] }
+    /// Ends of Flink by Drey's own decision, to start it again: for a job that does not get on, or that has FAILED.
+    restarts: IntCounterVec = "drey_restarts_total" { "reason": ["unhealthy", "failed"] }
+    /// Changes of a job's parallelism in place that were asked for.
+    rescales: IntCounterVec = "drey_rescales_total" { "outcome": ["done", "failed"] }
+    /// Time from asking for another parallelism until a checkpoint was complete with it.
+    rescale_duration: HistogramVec = "drey_rescale_duration_seconds" {} [DURATIONS]
     /// Starts of Flink by what they resume from.
     starts: IntCounterVec = "drey_starts_total" { "from": ["savepoint", "checkpoint", "empty"] }
     /// Writes of the pointer; a `conflict` is tried again.

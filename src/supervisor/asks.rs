@@ -40,6 +40,7 @@ impl Supervisor {
             Err(error) => return Reply::Failed { error, code: 64 },
         };
         log_start(&cluster, adopted);
+        self.note_start();
         self.storage = storage_for(&self.settings, &flink.configuration);
         self.jobs.clear();
         if cluster.application {
@@ -231,9 +232,9 @@ impl Supervisor {
             return refuse(error, 64, back);
         };
         let job = self.jobs.entry(key).or_default();
-        if job.ask.is_some() {
+        if job.ask.is_some() || job.rescaling.is_some() {
             return refuse(
-                "another savepoint of this job is under way; try again when it is done".to_owned(),
+                "another savepoint or a rescaling of this job is under way; try again when it is done".to_owned(),
                 75,
                 back,
             );

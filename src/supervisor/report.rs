@@ -45,6 +45,7 @@ impl Supervisor {
             .into_iter()
             .collect();
         problems.extend(job.into_iter().flat_map(|job| job.watch.problems()));
+        problems.extend(job.into_iter().flat_map(|job| job.health.problems()));
         problems.extend(self.session.problem(key));
         JobReport {
             job_id: view
@@ -62,6 +63,7 @@ impl Supervisor {
             completed_checkpoint: job.and_then(|job| job.watch.completed()),
             checkpoint_interval_ms: job.and_then(|job| job.watch.interval_ms()),
             savepoint_in_progress: entry.is_some_and(|entry| entry.intent.is_some()),
+            ailments: job.map(|job| job.health.kinds()).unwrap_or_default(),
             problems,
         }
     }

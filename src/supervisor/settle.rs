@@ -72,7 +72,7 @@ impl Supervisor {
         if self.process == Process::Running {
             if let Some(back) = self.order.take() {
                 let waits = self.is_outdated_standby() || self.gave_up_lock();
-                let again = self.shutdown.is_none() && waits;
+                let again = self.shutdown.is_none() && (waits || self.anew);
                 let then = if again { Then::Again } else { Then::EndAsFlink };
                 let settled = Vec::new();
                 let _ = back.send(Reply::Terminate { settled, then });
@@ -87,10 +87,10 @@ impl Supervisor {
         }
     }
 
-    /// Flink can be ended without a savepoint: only its container is restarted, it is a standby, or another JobManager goes
-    /// on with the job.
+    /// Flink can be ended without a savepoint: only its container is restarted, it is a standby, another JobManager goes
+    /// on with the job, or it could not complete one.
     fn needs_nothing_more(&self) -> bool {
-        self.container_restarts() || self.leadership.free || self.is_outdated_standby()
+        self.container_restarts() || self.leadership.free || self.is_outdated_standby() || self.anew
     }
 
     /// Another pod has the lock while a JobManager runs here that nobody will ask for anything more: the supervisor that gave
@@ -122,7 +122,8 @@ impl Supervisor {
     /// In a pod that stays, Flink is started anew: the job was handed over and may come back, or a finished one is waited
     /// beside, since a container that ends is started again by the kubelet.
     fn after_end(&self, settled: &[Settled]) -> Then {
-        if self.changes.restarts && self.shutdown.is_none() {
+        let again = self.changes.restarts || self.starts_failed_again(settled);
+        if self.shutdown.is_none() && again {
             return Then::Again;
         }
         let Some(pod) = &self.pod else {

@@ -93,6 +93,9 @@ impl Supervisor {
             if wanted {
                 self.watch_job(&key, &view).await;
             }
+            if quiet && !view.status.is_globally_terminal() {
+                self.judge_health(&key, &view).await;
+            }
         }
     }
 
@@ -135,6 +138,9 @@ impl Supervisor {
         self.compare(key, view, &stats).await;
         self.note_completed(key, &stats);
         self.note_proof(key).await;
+        if let Some(job) = self.jobs.get_mut(key) {
+            job.health.note(&stats);
+        }
         if view.status == JobStatus::Finished
             && let Some(job) = self.jobs.get_mut(key)
         {

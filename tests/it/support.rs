@@ -13,5 +13,5 @@ pub use api_server::ApiServer;
 pub use cluster::Cluster;
 pub use installation::{ROOT, Version};
 pub use processes::{Process, free_port, run_mark, signal};
-pub use rest::plain_path;
+pub use rest::{Rest, plain_path};
 pub use wait::{eventually, wait_until};

@@ -186,3 +186,27 @@ fn a_completed_operation_without_result_or_cause_is_no_success() {
         serde_json::from_str(empty).expect("the shape is right");
     assert!(OperationStatus::try_from(answer).is_err());
 }
+
+#[test]
+fn a_jobs_vertices_and_requirements_are_read() -> Result<(), Box<dyn Error>> {
+    for version in VERSIONS {
+        let graph: JobGraph = recorded(version, "job")?;
+        assert_eq!(graph.status, JobStatus::Running);
+        let [source, files] = graph.vertices.as_slice() else {
+            return Err(format!("{version}: {graph:?}").into());
+        };
+        assert_eq!(source.name, "Source: numbers");
+        assert_eq!((source.parallelism, source.running), (1, 1));
+        assert_eq!(source.max_parallelism, Some(128));
+        assert!(source.group.is_some() && source.group == files.group);
+        let requirements = from_wire(recorded(version, "resource-requirements")?);
+        let bounds = requirements.get(&source.id).map(|it| (it.lower, it.upper));
+        assert_eq!(bounds, Some((1, 1)));
+        let sent = serde_json::to_value(to_wire(&requirements))?;
+        assert_eq!(
+            sent,
+            recorded::<serde_json::Value>(version, "resource-requirements")?
+        );
+    }
+    Ok(())
+}

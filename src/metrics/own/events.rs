@@ -9,6 +9,7 @@ use prometheus::GaugeVec;
 
 use super::{Own, STATUSES, number};
 use crate::control::JobReport;
+use crate::domain::health::AilmentKind;
 use crate::domain::job::JobStatus;
 use crate::domain::pointer::{PointKind, Pointer, RestorePoint, TriggerReason};
 use crate::domain::supervise::{Action, Outcome};
@@ -127,6 +128,22 @@ impl Own {
         self.starts.with_label_values(&[name]).inc();
     }
 
+    /// A job was given another parallelism, or could not be.
+    pub fn rescaled(&self, took: Duration, done: bool) {
+        let outcome = if done { "done" } else { "failed" };
+        self.rescales.with_label_values(&[outcome]).inc();
+        if done {
+            self.rescale_duration
+                .with_label_values::<&str>(&[])
+                .observe(took.as_secs_f64());
+        }
+    }
+
+    /// Flink is started again by Drey's own decision.
+    pub fn restarted(&self, reason: &'static str) {
+        self.restarts.with_label_values(&[reason]).inc();
+    }
+
     /// A TaskManager was kept after SIGTERM.
     pub fn held(&self, time: Duration) {
         self.holds
@@ -161,6 +178,11 @@ impl Own {
             &self.savepoints_in_progress,
             count(&|job| job.savepoint_in_progress),
         );
+        for kind in AilmentKind::ALL {
+            self.unhealthy
+                .with_label_values(&[kind.name()])
+                .set(count(&|job| job.ailments.contains(&kind)));
+        }
         for name in STATUSES {
             self.jobs
                 .with_label_values(&[name])

@@ -1,0 +1,438 @@
+//! Another parallelism for a job that runs on: asked of Flink, and observed until all tasks run with it and a checkpoint is
+//! complete. When that does not come about in time, what Flink was asked for before is put back.
+//!
+//! ```text
+//! Planning ─► Saving (a checkpoint, so that little is processed again) ─► Required ─► Reached (a checkpoint) ─► answer
+//! ```
+//! Nothing of this is stored: a supervisor that is killed leaves Flink to it, which goes on by itself.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+use tracing::{debug, info, warn};
+
+use super::cluster::Cluster;
+use super::{Supervisor, random};
+use crate::control::{Reply, RescaleCall, RescaledVertex};
+use crate::domain::budget::{after, until};
+use crate::domain::job::JobId;
+use crate::domain::rescale::{
+    Obstacle, Order, Requirements, Scheduling, Situation, Vertex, Wanted, plan, reached,
+};
+use crate::domain::savepoint::TriggerId;
+use crate::domain::supervise::{Process, ready};
+use crate::flink::rest::RestError;
+use crate::flink::wire::CheckpointOperation;
+use crate::kubernetes::events::Event;
+use crate::metrics::own;
+use crate::telemetry::one_line;
+
+/// How often a job under way is looked at.
+const POLL: Duration = Duration::from_millis(100);
+
+/// The wait between checkpoints that are asked for.
+const CHECKPOINT_AGAIN: Duration = Duration::from_secs(10);
+
+/// A job on its way to another parallelism.
+#[derive(Debug)]
+pub(super) struct Rescaling {
+    wanted: Wanted,
+    back: oneshot::Sender<Reply>,
+    since: Timestamp,
+    deadline: Timestamp,
+    phase: Phase,
+    /// How it was before.
+    before: Vec<Vertex>,
+    previous: Requirements,
+    order: Order,
+    /// The checkpoint that was asked for last, and when.
+    checkpoint: Option<(TriggerId, Timestamp)>,
+    /// What it waits for.
+    waiting: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// It is not known yet what to ask of Flink.
+    Planning,
+    /// A checkpoint is under way, from which Flink will restore the job.
+    Saving,
+    /// Flink was asked.
+    Required,
+    /// All tasks run with the new parallelism, and a checkpoint of them is under way.
+    Reached,
+}
+
+enum Step {
+    Wait(String),
+    Turn,
+    End(Reply),
+}
+
+impl Step {
+    fn failed(error: impl Into<String>) -> Self {
+        Self::End(Reply::failed(error))
+    }
+
+    fn later(error: impl Into<String>) -> Self {
+        let error = error.into();
+        Self::End(Reply::Failed { error, code: 75 })
+    }
+}
+
+impl From<RestError> for Step {
+    /// A Flink that does not answer may answer later.
+    fn from(error: RestError) -> Self {
+        match error {
+            RestError::Unreachable { .. } | RestError::Unavailable { .. } => {
+                Self::Wait("Flink does not answer".to_owned())
+            }
+            error => Self::failed(one_line(&error, 400)),
+        }
+    }
+}
+
+impl From<Obstacle> for Step {
+    fn from(obstacle: Obstacle) -> Self {
+        Self::failed(format!("not rescaled: {obstacle}"))
+    }
+}
+
+impl Supervisor {
+    /// Another parallelism is wanted. `back` is answered when the job runs with it, or goes on without.
+    pub(super) fn want_rescale(&mut self, call: RescaleCall, back: oneshot::Sender<Reply>) {
+        let refused = self.rescalable(&call);
+        let key = match refused {
+            Ok(key) => key,
+            Err((error, code)) => {
+                let _ = back.send(Reply::Failed { error, code });
+                return;
+            }
+        };
+        let since = Timestamp::now();
+        info!(job = key, parallelism = call.parallelism, vertices = ?call.vertices, "Rescaling asked for");
+        self.jobs.entry(key).or_default().rescaling = Some(Box::new(Rescaling {
+            wanted: Wanted {
+                all: call.parallelism,
+                vertices: call.vertices,
+            },
+            back,
+            since,
+            deadline: after(since, Duration::from_millis(call.timeout_ms)),
+            phase: Phase::Planning,
+            before: Vec::new(),
+            previous: Requirements::new(),
+            order: Order {
+                targets: Default::default(),
+                requirements: Requirements::new(),
+            },
+            checkpoint: None,
+            waiting: String::new(),
+        }));
+    }
+
+    /// The key of the job, or why it cannot be rescaled now.
+    fn rescalable(&self, call: &RescaleCall) -> Result<String, (String, u8)> {
+        let zero = call.parallelism == Some(0) || call.vertices.values().any(|wanted| *wanted == 0);
+        if zero || (call.parallelism.is_none() && call.vertices.is_empty()) {
+            return Err(("a parallelism of at least 1 is needed".to_owned(), 64));
+        }
+        if self.shutdown.is_some() || self.process == Process::Gone {
+            return Err(("Flink does not run, or is about to end".to_owned(), 75));
+        }
+        let key = self
+            .find_job(call.job.as_deref())
+            .map_err(|error| (error, 64))?;
+        let job = self.jobs.get(&key);
+        if job.is_some_and(|job| job.ask.is_some() || job.rescaling.is_some()) {
+            let text = "a savepoint or another rescaling of this job is under way; try again when it is done";
+            return Err((text.to_owned(), 75));
+        }
+        Ok(key)
+    }
+
+    /// Looks how far the jobs are on their way; when to look again.
+    pub(super) async fn go_on_with_rescaling(&mut self) -> Option<Timestamp> {
+        let keys: Vec<String> = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| job.rescaling.is_some())
+            .map(|(key, _)| key.clone())
+            .collect();
+        let mut wake = None;
+        for key in keys {
+            let job = self.jobs.get_mut(&key);
+            let Some(mut under_way) = job.and_then(|job| job.rescaling.take()) else {
+                continue;
+            };
+            let step = loop {
+                match self.rescale_step(&key, &mut under_way).await {
+                    Step::Turn => {}
+                    step => break step,
+                }
+            };
+            match (step, self.jobs.get_mut(&key)) {
+                (Step::End(reply), _) => self.end_rescaling(&key, *under_way, reply),
+                (Step::Wait(why), Some(job)) => {
+                    if under_way.waiting != why {
+                        debug!(job = key, why, "Rescaling waits");
+                    }
+                    under_way.waiting = why;
+                    job.rescaling = Some(under_way);
+                    wake = Some(after(Timestamp::now(), POLL));
+                }
+                _ => {}
+            }
+        }
+        wake
+    }
+
+    async fn rescale_step(&self, key: &str, under_way: &mut Rescaling) -> Step {
+        let Some(cluster) = self
+            .cluster
+            .as_ref()
+            .filter(|_| self.process == Process::Running)
+        else {
+            return Step::later(
+                "not rescaled: Flink has ended, and starts as its configuration says",
+            );
+        };
+        let job = self.jobs.get(key);
+        if self.shutdown.is_some() || job.is_some_and(|job| job.ask.is_some()) {
+            return Step::later("not rescaled: the job is being stopped or saved");
+        }
+        let view = job.and_then(|job| job.view.as_ref());
+        if let Some(view) = view.filter(|view| view.status.is_globally_terminal()) {
+            return Step::later(format!("not rescaled: the job is {}", view.status));
+        }
+        let overdue = Timestamp::now() >= under_way.deadline;
+        let all_run = view.filter(|view| ready(view));
+        match (under_way.phase, view, all_run) {
+            (phase, _, _) if overdue => {
+                take_back(cluster, phase, view.map(|v| v.id), under_way).await
+            }
+            (Phase::Planning, _, None) => Step::Wait("not all tasks are running yet".to_owned()),
+            (Phase::Planning, _, Some(view)) => {
+                if job.is_some_and(|job| job.watch.takes_no_checkpoints()) {
+                    let why =
+                        "the job takes no checkpoints, so it would begin again from empty state";
+                    return Obstacle::Scheduler(why).into();
+                }
+                settled(under_way.prepare(cluster, view.id).await)
+            }
+            (Phase::Saving, Some(view), _) => settled(under_way.save(cluster, view.id).await),
+            (Phase::Required, Some(view), _) => settled(under_way.observe(cluster, view.id).await),
+            (Phase::Reached, Some(view), _) => settled(under_way.confirm(cluster, view.id).await),
+            (_, None, _) => Step::Wait("Flink does not show the job".to_owned()),
+        }
+    }
+
+    fn end_rescaling(&self, key: &str, under_way: Rescaling, reply: Reply) {
+        let took = until(under_way.since, Timestamp::now());
+        match &reply {
+            Reply::Rescaled {
+                vertices,
+                checkpoint,
+                ..
+            } => {
+                let widest = |of: fn(&RescaledVertex) -> u32| {
+                    vertices.iter().map(of).max().unwrap_or_default()
+                };
+                let (before, after) = (widest(|it| it.before), widest(|it| it.after));
+                info!(
+                    job = key,
+                    before,
+                    after,
+                    checkpoint,
+                    took_ms = took.as_millis(),
+                    "Job was rescaled in place"
+                );
+                if checkpoint.is_some() {
+                    let text =
+                        format!("Job {key} runs with parallelism {after} instead of {before}");
+                    self.tell(Event::normal("Rescaled", &text));
+                }
+                own().rescaled(took, true);
+            }
+            Reply::Failed { error, .. } => {
+                warn!(job = key, error, "Job was not rescaled");
+                self.tell(Event::warning(
+                    "RescaleFailed",
+                    &format!("Job {key}: {error}"),
+                ));
+                own().rescaled(took, false);
+            }
+            _ => {}
+        }
+        // Who has hung up needs no answer.
+        let _ = under_way.back.send(reply);
+    }
+}
+
+fn settled(step: Result<Step, Step>) -> Step {
+    step.unwrap_or_else(|step| step)
+}
+
+/// The time is up.
+async fn take_back(
+    cluster: &Cluster,
+    phase: Phase,
+    job: Option<JobId>,
+    under_way: &Rescaling,
+) -> Step {
+    let why = &under_way.waiting;
+    let asked = matches!(phase, Phase::Required | Phase::Reached);
+    let Some(job) = job.filter(|_| asked) else {
+        return Step::failed(format!("not rescaled in time: {why}; nothing was changed"));
+    };
+    match cluster.rest.require(job, &under_way.previous).await {
+        Ok(()) => Step::failed(format!(
+            "not rescaled in time: {why}; what was asked of Flink before is asked of it again"
+        )),
+        Err(error) => Step::failed(format!(
+            "not rescaled in time: {why}; and it could not be taken back: {}",
+            one_line(&error, 300)
+        )),
+    }
+}
+
+impl Rescaling {
+    /// Finds out what to ask for.
+    async fn prepare(&mut self, cluster: &Cluster, job: JobId) -> Result<Step, Step> {
+        let configuration = cluster.rest.jobmanager_config().await?;
+        let scheduling = Scheduling::of(&configuration, cluster.version.at_least(1, 18));
+        if let Some(obstacle) = scheduling.obstacle() {
+            return Err(obstacle.into());
+        }
+        self.before = cluster.rest.graph(job).await?.vertices;
+        self.previous = match cluster.rest.requirements(job).await {
+            // A batch job, say: the configuration alone does not tell.
+            Err(RestError::Server { cause, .. }) => {
+                debug!(cause = cause.root, "No requirements");
+                return Err(Scheduling::Fixed.obstacle().map_or(Step::Turn, Step::from));
+            }
+            other => other?,
+        };
+        let free_slots = if cluster.native {
+            None
+        } else {
+            let all = cluster.rest.task_managers().await?;
+            Some(all.iter().map(|it| it.free_slots).sum())
+        };
+        self.order = plan(
+            &self.wanted,
+            &Situation {
+                vertices: &self.before,
+                requirements: &self.previous,
+                free_slots,
+            },
+        )?;
+        let there = reached(&self.order.targets, &self.before).is_ok();
+        if there && self.order.requirements == self.previous {
+            return Ok(self.done(None, &self.before));
+        }
+        self.trigger(cluster, job).await?;
+        self.phase = Phase::Saving;
+        Ok(Step::Turn)
+    }
+
+    /// Flink restores the job from its newest checkpoint: without one it would be from empty state.
+    async fn save(&mut self, cluster: &Cluster, job: JobId) -> Result<Step, Step> {
+        if self.completed(cluster, job).await?.is_none() {
+            return Ok(Step::Wait("a checkpoint is not complete".to_owned()));
+        }
+        match cluster.rest.require(job, &self.order.requirements).await {
+            Ok(()) => {}
+            Err(RestError::BadRequest { cause, .. }) => {
+                return Err(Obstacle::Refused(cause.root).into());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        info!(%job, requirements = ?self.order.requirements, "Another parallelism is asked of Flink");
+        self.phase = Phase::Required;
+        self.checkpoint = None;
+        Ok(Step::Turn)
+    }
+
+    /// All tasks must run with the new parallelism.
+    async fn observe(&mut self, cluster: &Cluster, job: JobId) -> Result<Step, Step> {
+        let graph = cluster.rest.graph(job).await?;
+        match reached(&self.order.targets, &graph.vertices) {
+            Ok(()) => {
+                self.phase = Phase::Reached;
+                self.checkpoint = None;
+                Ok(Step::Turn)
+            }
+            Err(why) => {
+                // From 2.0 on Flink changes over when a checkpoint completes, or after a long while (FLIP-461).
+                if cluster.version.at_least(2, 0) {
+                    self.completed(cluster, job).await?;
+                }
+                Ok(Step::Wait(why))
+            }
+        }
+    }
+
+    /// And a checkpoint of them must be complete.
+    async fn confirm(&mut self, cluster: &Cluster, job: JobId) -> Result<Step, Step> {
+        let graph = cluster.rest.graph(job).await?;
+        if reached(&self.order.targets, &graph.vertices).is_err() {
+            self.phase = Phase::Required;
+            return Ok(Step::Turn);
+        }
+        Ok(match self.completed(cluster, job).await? {
+            Some(checkpoint) => self.done(Some(checkpoint), &graph.vertices),
+            None => Step::Wait("no checkpoint was completed with the new parallelism".to_owned()),
+        })
+    }
+
+    /// The checkpoint that was asked for, once it is complete; one that fails is asked for again after a while.
+    async fn completed(&mut self, cluster: &Cluster, job: JobId) -> Result<Option<u64>, Step> {
+        let Some((trigger, at)) = self.checkpoint else {
+            self.trigger(cluster, job).await?;
+            return Ok(None);
+        };
+        let again = Timestamp::now() >= after(at, CHECKPOINT_AGAIN);
+        match cluster.rest.checkpoint_operation(job, trigger).await? {
+            CheckpointOperation::Completed { checkpoint } => {
+                if again {
+                    self.checkpoint = None;
+                }
+                return Ok(Some(checkpoint));
+            }
+            CheckpointOperation::InProgress => {}
+            CheckpointOperation::Failed(_) | CheckpointOperation::Unknown => {
+                if again {
+                    self.checkpoint = None;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    async fn trigger(&mut self, cluster: &Cluster, job: JobId) -> Result<(), Step> {
+        let fresh = TriggerId::from_bytes(random());
+        let trigger = cluster.rest.trigger_checkpoint(job, fresh).await?;
+        self.checkpoint = Some((trigger, Timestamp::now()));
+        Ok(())
+    }
+
+    fn done(&self, checkpoint: Option<u64>, now: &[Vertex]) -> Step {
+        let vertex = |vertex: &Vertex| {
+            let before = self.before.iter().find(|known| known.id == vertex.id);
+            RescaledVertex {
+                id: vertex.id.clone(),
+                name: vertex.name.clone(),
+                before: before.map_or(0, |known| known.parallelism),
+                after: vertex.parallelism,
+            }
+        };
+        let took = until(self.since, Timestamp::now());
+        Step::End(Reply::Rescaled {
+            vertices: now.iter().map(vertex).collect(),
+            checkpoint,
+            took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+}
