@@ -26,8 +26,9 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use serde::{Deserialize, Serialize};
 
 pub use annotations::{ANNOTATIONS, Annotation, markdown_table};
-pub(crate) use flink::{native_role, role_of};
+pub(crate) use flink::{flink_containers, native_role, role_of, starts_of};
 pub(crate) use objects::configuration_map;
+pub(crate) use parts::SIDECAR;
 pub use patch::patch;
 
 use crate::config::quoted;

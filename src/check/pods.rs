@@ -8,14 +8,9 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::jobs::{self, Cluster};
 use super::{Finding, Sight, table};
-use crate::inject::{INJECT, Role, STATUS, native_role, role_of};
-use crate::launcher::Starts;
-
-/// The sidecar's container.
-pub(super) const SIDECAR: &str = "drey";
-
-/// Where native mode and the manifests in `deploy/` have Flink.
-const NATIVE_CONTAINER: &str = "flink-main-container";
+use crate::inject::{
+    INJECT, Role, SIDECAR, STATUS, flink_containers, native_role, role_of, starts_of,
+};
 
 /// The grace period of a pod that names none.
 const GRACE: i64 = 30;
@@ -264,18 +259,8 @@ pub(crate) fn flink_container(pod: &Pod) -> Option<&Container> {
     let own = |container: &&Container| container.name != SIDECAR;
     noted
         .or_else(said)
-        .or_else(|| named(NATIVE_CONTAINER))
-        .or_else(|| {
-            let mut others = all.iter().filter(own);
-            others.find(|container| starts(container).is_some())
-        })
+        .or_else(|| flink_containers(pod).first().copied())
         .or_else(|| all.iter().find(own))
-}
-
-/// What its command line says.
-fn starts(container: &Container) -> Option<Starts> {
-    let words = container.command.iter().chain(&container.args).flatten();
-    Starts::read(words.map(String::as_str))
 }
 
 /// The value of a variable in any of the pod's containers.
@@ -292,7 +277,7 @@ pub(crate) fn role(pod: &Pod) -> Option<Role> {
         Some("taskmanager") => return Some(Role::TaskManager),
         _ => {}
     }
-    native_role(pod).or_else(|| starts(flink_container(pod)?).map(role_of))
+    native_role(pod).or_else(|| starts_of(flink_container(pod)?).map(role_of))
 }
 
 /// The cluster id: as Drey was told, else native mode's label.

@@ -158,7 +158,7 @@ fn waiting(pod: &Pod) -> Option<Finding> {
     if !pods::is_alive(pod) || !pods::asks(pod) || pods::supervised(pod) {
         return None;
     }
-    let finding = if pods::container(pod, pods::SIDECAR).is_some() {
+    let finding = if pods::container(pod, crate::inject::SIDECAR).is_some() {
         let remedy = "rename that container: the webhook refuses such a pod";
         Finding::failed(check, "has a foreign container named `drey`", remedy)
     } else {

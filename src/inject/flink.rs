@@ -74,8 +74,7 @@ pub(super) fn find<'a>(
     let Some(container) = container(pod, wishes)? else {
         return Ok(None);
     };
-    let said = words(container).map(|words| starts(&words));
-    let said = said.flatten();
+    let said = starts_of(container);
     let labelled = native_role(pod);
     let Some(role) = wishes
         .role
@@ -114,6 +113,20 @@ pub(crate) fn role_of(starts: Starts) -> Role {
     }
 }
 
+/// The containers that look like Flink's: by native mode's name for it, else by their commands.
+pub(crate) fn flink_containers(pod: &Pod) -> Vec<&Container> {
+    let all = containers(pod);
+    match all.iter().find(|it| it.name == NATIVE_CONTAINER) {
+        Some(native) => vec![native],
+        None => all.iter().filter(|it| starts_of(it).is_some()).collect(),
+    }
+}
+
+/// What a container starts, as its command says, whether or not a launcher comes before it.
+pub(crate) fn starts_of(container: &Container) -> Option<Starts> {
+    starts(&words(container)?)
+}
+
 fn containers(pod: &Pod) -> &[Container] {
     pod.spec.as_ref().map_or(&[], |spec| &spec.containers)
 }
@@ -135,14 +148,9 @@ fn container<'a>(pod: &'a Pod, wishes: &Wishes<'_>) -> Result<Option<&'a Contain
             )
         });
     }
-    if let Some(native) = named(NATIVE_CONTAINER) {
-        return Ok(Some(native));
-    }
-    let says =
-        |container: &&Container| words(container).is_some_and(|words| starts(&words).is_some());
-    let mut found = all.iter().filter(says);
-    match (found.next(), found.next()) {
-        (Some(one), Some(other)) => {
+    match flink_containers(pod)[..] {
+        [one] => Ok(Some(one)),
+        [one, other, ..] => {
             let (one, other) = (quoted(&one.name), quoted(&other.name));
             let what = format!("containers {one} and {other} both look like Flink's");
             Err(bad(
@@ -151,9 +159,8 @@ fn container<'a>(pod: &'a Pod, wishes: &Wishes<'_>) -> Result<Option<&'a Contain
                 "name the right one by this annotation",
             ))
         }
-        (Some(one), None) => Ok(Some(one)),
         // Somebody has said what it is, and there is no choice.
-        (None, _) => Ok(all
+        [] => Ok(all
             .first()
             .filter(|_| wishes.role.is_some() && all.len() == 1)),
     }

@@ -26,7 +26,7 @@ pub(super) const VOLUME: &str = "drey";
 pub(super) const DIRECTORY: &str = "/drey";
 
 /// The supervisor.
-pub(super) const SIDECAR: &str = "drey";
+pub(crate) const SIDECAR: &str = "drey";
 
 /// The container that brings the program.
 pub(super) const INSTALL: &str = "drey-install";
