@@ -10,14 +10,7 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 
-/// From when to when.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Validity {
-    /// Seconds since 1970.
-    pub(super) from: i64,
-    /// Seconds since 1970.
-    pub(super) until: i64,
-}
+pub(super) use crate::certificate::{Validity, validity};
 
 /// The certificates in a PEM file.
 pub(super) fn read(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -27,16 +20,6 @@ pub(super) fn read(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
         Ok(found) => Ok(found),
         Err(error) => Err(format!("it is no PEM: {error}")),
     }
-}
-
-/// How long a certificate is valid.
-pub(super) fn validity(certificate: &CertificateDer<'_>) -> Result<Validity, String> {
-    let (_, parsed) = x509_parser::parse_x509_certificate(certificate)
-        .map_err(|error| format!("it cannot be understood: {error}"))?;
-    Ok(Validity {
-        from: parsed.validity().not_before.timestamp(),
-        until: parsed.validity().not_after.timestamp(),
-    })
 }
 
 /// Whether an API server that trusts `bundle` accepts `chain` for `host`, but for its validity: that is a finding of its own.

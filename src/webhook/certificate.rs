@@ -14,8 +14,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
-use x509_parser::parse_x509_certificate;
 
+use crate::certificate::validity;
 use crate::telemetry::one_line;
 
 /// Certificates are valid from this long ago: clocks differ.
@@ -108,9 +108,9 @@ impl Certificate {
 }
 
 fn expiry(certificate: &CertificateDer<'_>) -> Result<Timestamp, Unusable> {
-    let (_, parsed) = parse_x509_certificate(certificate)
-        .map_err(|error| Unusable::of("a certificate cannot be read", &error))?;
-    Timestamp::from_second(parsed.validity().not_after.timestamp())
+    let validity = validity(certificate)
+        .map_err(|error| Unusable(format!("a certificate cannot be read: {error}")))?;
+    Timestamp::from_second(validity.until)
         .map_err(|error| Unusable::of("a certificate's end cannot be read", &error))
 }
 
