@@ -141,6 +141,15 @@ pub struct Supervisor {
     status: channel::Sender<Status>,
 }
 
+/// Why a supervisor ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Nobody can call it any more.
+    Uncalled,
+    /// It is an ordinary container of a pod in which Flink has ended for good.
+    Done,
+}
+
 /// The process has to end.
 #[derive(Debug, Clone, Copy)]
 struct Shutdown {
@@ -274,13 +283,13 @@ impl Supervisor {
         // There is room for one.
         let _ = calls.send((Call::Prepare(flink), back)).await;
         tokio::select! {
-            () = self.run(received) => Reply::failed("not started: the supervisor ended"),
+            _ = self.run(received) => Reply::failed("not started: the supervisor ended"),
             reply = reply => reply.unwrap_or_else(|_| Reply::failed("not started: no answer")),
         }
     }
 
-    /// Supervises until nobody can call any more.
-    pub async fn run(mut self, mut calls: mpsc::Receiver<Incoming>) {
+    /// Supervises until nobody can call any more, or in a pod until nothing is left to do.
+    pub async fn run(mut self, mut calls: mpsc::Receiver<Incoming>) -> End {
         let mut news = self.watch_pod();
         let mut wake = Timestamp::now();
         loop {
@@ -289,7 +298,7 @@ impl Supervisor {
                 biased;
                 call = calls.recv() => match call {
                     Some((call, back)) => self.accept(call, back).await,
-                    None => return,
+                    None => return End::Uncalled,
                 },
                 Some(news) = news.recv() => {
                     self.hear(news).await;
@@ -304,7 +313,20 @@ impl Supervisor {
                 wake = wake.min(again);
             }
             self.report();
+            if self.is_last() {
+                return self.finish().await;
+            }
         }
+    }
+
+    async fn finish(&self) -> End {
+        info!(
+            "Flink has ended for good, and the pod waits for this container alone: ending as well"
+        );
+        if let Some(pod) = &self.pod {
+            pod.flush().await;
+        }
+        End::Done
     }
 
     /// Carries out a call; whether it is a reason to look at the jobs. What the launcher says again before each shutdown
@@ -319,6 +341,8 @@ impl Supervisor {
                 }
                 // What had to end has ended: a sidecar outlives its Flink.
                 self.shutdown = None;
+                // Flink's own keys say how its storage is reached.
+                self.storage = storage_for(&self.settings, &flink.configuration);
                 match self.choose_configuration(&flink).await {
                     Some(reply) => reply,
                     None => self.prepare(&flink).await,

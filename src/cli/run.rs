@@ -19,7 +19,7 @@ use crate::metrics;
 use crate::pointer_file::PointerError;
 use crate::process;
 use crate::store::Store;
-use crate::supervisor::{Supervisor, storage_for};
+use crate::supervisor::{End, Supervisor, storage_for};
 use crate::telemetry::one_line;
 
 /// What `drey run --help` ends with.
@@ -64,7 +64,7 @@ pub(super) fn run(args: &RunArgs, env: Vec<(OsString, OsString)>) -> anyhow::Res
         let (supervisor, _, _) = supervise(settings).await?;
         tokio::select! {
             code = launcher.run() => exit(code),
-            () = supervisor => Err(failure("the supervisor ended", 1)),
+            _ = supervisor => Err(failure("the supervisor ended", 1)),
         }
     })
 }
@@ -88,7 +88,7 @@ pub(super) fn launch(args: &RunArgs, env: Vec<(OsString, OsString)>) -> anyhow::
 }
 
 /// The supervisor alone. It outlives its SIGTERM until Flink has ended, for an ordinary sidecar container gets it at the
-/// same moment as Flink does.
+/// same moment as Flink does. As such it also ends by itself, where Flink has ended for good: else the pod of a Job would never complete.
 pub(super) fn sidecar(
     args: &SidecarArgs,
     env: Vec<(OsString, OsString)>,
@@ -105,7 +105,10 @@ pub(super) fn sidecar(
             last_duties(&calls, status, budget).await;
         };
         tokio::select! {
-            () = supervisor => Err(failure("the supervisor ended", 1)),
+            end = supervisor => match end {
+                End::Done => Ok(ExitCode::SUCCESS),
+                End::Uncalled => Err(failure("the supervisor ended", 1)),
+            },
             () = told => Ok(ExitCode::SUCCESS),
         }
     })
@@ -130,7 +133,7 @@ async fn last_duties(
 async fn supervise(
     settings: Settings,
 ) -> anyhow::Result<(
-    impl Future<Output = ()>,
+    impl Future<Output = End>,
     mpsc::Sender<Incoming>,
     watch::Receiver<Status>,
 )> {
@@ -171,8 +174,8 @@ async fn supervise(
     let serve = control::serve(listener, calls.clone(), status.clone());
     let both = async move {
         tokio::select! {
-            () = supervisor.run(received) => {}
-            () = serve => {}
+            end = supervisor.run(received) => end,
+            () = serve => End::Uncalled,
         }
     };
     Ok((both, calls, status))

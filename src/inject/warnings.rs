@@ -133,18 +133,6 @@ fn job_manager(plan: &Plan<'_>, warnings: &mut Vec<String>) {
             "the preStop sleep of container {name} is left out: Drey's hook waits for the savepoint itself; take it out to silence this"
         ));
     }
-    let ends = plan
-        .spec
-        .restart_policy
-        .as_deref()
-        .is_some_and(|policy| policy != "Always");
-    if ends && !plan.settings.native_sidecar {
-        warnings.push(
-            "this cluster has no native sidecars, and with an ordinary one the pod of a Job does not complete when the job has \
-             finished; use a Deployment, or Kubernetes 1.29"
-                .to_owned(),
-        );
-    }
 }
 
 fn asks_a_port(probe: &Probe) -> bool {

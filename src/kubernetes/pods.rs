@@ -47,11 +47,22 @@ pub struct PodSight {
     pub labels: BTreeMap<String, String>,
     /// When it was created.
     pub created: Option<Timestamp>,
-    /// The kubelet starts its containers again whenever they end.
-    pub restart_always: bool,
+    /// When the kubelet starts its containers again.
+    pub restarts: Restarts,
     /// ConfigMaps that are mounted as directories.
     #[serde(default)]
     pub config_maps: Vec<ConfigMapMount>,
+}
+
+/// `spec.restartPolicy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Restarts {
+    /// Whenever they end.
+    Always,
+    /// When they fail.
+    OnFailure,
+    /// Not at all.
+    Never,
 }
 
 /// A ConfigMap that is mounted as a directory.
@@ -104,6 +115,8 @@ pub struct ContainerSight {
     pub restarts: i32,
     /// Its image, as the template names it.
     pub image: String,
+    /// The pod is not over before it has ended: neither an init container nor a native sidecar.
+    pub main: bool,
 }
 
 /// How a container ended.
@@ -121,6 +134,19 @@ impl PodSight {
     pub fn is_over(&self) -> bool {
         matches!(self.phase.as_str(), "Succeeded" | "Failed")
     }
+
+    /// How the container `name` ended, if the kubelet will not start it again.
+    #[must_use]
+    pub fn ended_for_good(&self, name: &str) -> Option<&Terminated> {
+        let container = self.containers.get(name).filter(|it| !it.running)?;
+        let ended = container.terminated.as_ref()?;
+        let for_good = match self.restarts {
+            Restarts::Always => false,
+            Restarts::OnFailure => ended.code == 0,
+            Restarts::Never => true,
+        };
+        for_good.then_some(ended)
+    }
 }
 
 /// What the lock makes of a pod whose JobManager runs in `container`; `None`: its object is gone.
@@ -135,7 +161,8 @@ pub fn seen_as(
     };
     let flink = seen.containers.get(container);
     let ended = flink.is_some_and(|flink| !flink.running && flink.terminated.is_some());
-    if seen.is_over() || (ended && seen.deletion.is_some()) {
+    let going = seen.deletion.is_some() || seen.ended_for_good(container).is_some();
+    if seen.is_over() || (ended && going) {
         return PodState::JobManagerEnded;
     }
     PodState::Alive(Life {
@@ -291,9 +318,11 @@ fn sight(pod: &Pod) -> PodSight {
             .unwrap_or_default(),
         labels,
         created: pod.metadata.creation_timestamp.as_ref().map(|at| at.0),
-        restart_always: spec
-            .and_then(|spec| spec.restart_policy.as_deref())
-            .is_none_or(|policy| policy == "Always"),
+        restarts: match spec.and_then(|spec| spec.restart_policy.as_deref()) {
+            Some("Never") => Restarts::Never,
+            Some("OnFailure") => Restarts::OnFailure,
+            _ => Restarts::Always,
+        },
         config_maps: spec.map(config_maps).unwrap_or_default(),
     }
 }
@@ -390,13 +419,15 @@ fn containers(pod: &Pod) -> BTreeMap<String, ContainerSight> {
         return BTreeMap::new();
     };
     let init = status.init_container_statuses.iter().flatten();
+    let init = init.map(|status| (status, false));
     let main = status.container_statuses.iter().flatten();
+    let main = main.map(|status| (status, true));
     init.chain(main)
-        .map(|status| (status.name.clone(), container(pod, status)))
+        .map(|(status, main)| (status.name.clone(), container(pod, status, main)))
         .collect()
 }
 
-fn container(pod: &Pod, status: &ContainerStatus) -> ContainerSight {
+fn container(pod: &Pod, status: &ContainerStatus, main: bool) -> ContainerSight {
     let state = status.state.as_ref();
     // The status names what the runtime calls the image, which may be a digest.
     let spec = pod.spec.as_ref();
@@ -419,6 +450,7 @@ fn container(pod: &Pod, status: &ContainerStatus) -> ContainerSight {
         last: status.last_state.as_ref().and_then(terminated),
         restarts: status.restart_count,
         image: image.unwrap_or_else(|| status.image.clone()),
+        main,
     }
 }
 
@@ -455,5 +487,31 @@ mod tests {
         assert!(!reused(&pod("new", "10.0.0.8", "Running", false)));
         assert!(!reused(&pod("new", "10.0.0.7", "Succeeded", false)));
         assert!(!reused(&pod("new", "10.0.0.7", "Running", true)));
+    }
+
+    /// A pod whose only container has ended like this.
+    fn ended(policy: &str, state: &serde_json::Value) -> PodSight {
+        let pod = serde_json::from_value(serde_json::json!({
+            "metadata": {"uid": "a"},
+            "spec": {"restartPolicy": policy, "containers": []},
+            "status": {"phase": "Running", "containerStatuses": [{
+                "name": "flink", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state,
+            }]},
+        }));
+        sight(&pod.expect("a pod"))
+    }
+
+    #[test]
+    fn a_container_has_ended_for_good_when_the_kubelet_leaves_it_so() {
+        let exit = |code: i32| serde_json::json!({"terminated": {"exitCode": code}});
+        let good = |policy: &str, state| ended(policy, &state).ended_for_good("flink").is_some();
+        assert!(good("Never", exit(0)) && good("Never", exit(1)) && good("OnFailure", exit(0)));
+        assert!(!good("OnFailure", exit(1)) && !good("Always", exit(0)));
+        assert!(!good("Never", serde_json::json!({"running": {}})));
+        assert!(!good("Never", serde_json::json!({"waiting": {}})));
+        assert_eq!(ended("Never", &exit(0)).ended_for_good("other"), None);
+        let lock = |policy: &str| seen_as(Some(&ended(policy, &exit(1))), "flink", None);
+        assert_eq!(lock("Never"), PodState::JobManagerEnded);
+        assert!(matches!(lock("Always"), PodState::Alive(life) if life.restarting));
     }
 }

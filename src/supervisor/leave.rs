@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tracing::info;
 
 use super::pod::News;
-use super::{Shutdown, Supervisor};
+use super::{Job, Shutdown, Supervisor};
 use crate::control::{Reply, Settled};
 use crate::domain::budget::{after, until};
 use crate::domain::cause::{Cause, CauseView, Known, Means, Setting, Verdict, judge, means};
@@ -65,9 +65,25 @@ impl Supervisor {
         let Some(pod) = &mut self.pod else { return };
         let known = pod.me.as_ref().is_some_and(|me| me.deletion.is_some());
         pod.see(sight).await;
+        let ended = pod.flink_ended_for_good();
+        if ended.is_some() && self.process == Process::Running {
+            // Its launcher was killed before it could say so.
+            self.flink_ended(ended).await;
+        }
         if deletion.is_some() && !known {
             self.sign(|_| {});
         }
+    }
+
+    /// Nothing is left to do, and the pod waits for this container alone: that of a Job completes only then.
+    pub(super) fn is_last(&self) -> bool {
+        let settled = |job: &Job| job.ask.is_none() || job.settled.is_some();
+        self.pod
+            .as_ref()
+            .is_some_and(|pod| pod.is_waited_for() && pod.flink_ended_for_good().is_some())
+            && self.process == Process::Gone
+            && self.exited.is_none()
+            && self.jobs.values().all(settled)
     }
 
     /// A preStop hook runs.

@@ -114,7 +114,7 @@ mod tests {
             service_account: String::new(),
             labels: std::collections::BTreeMap::new(),
             created: None,
-            restart_always: true,
+            restarts: crate::kubernetes::pods::Restarts::Always,
             config_maps: Vec::new(),
         }
     }

@@ -17,9 +17,12 @@ use super::others::follow;
 use crate::domain::changes::Files;
 use crate::domain::lock::{PodRef, PodState};
 use crate::domain::pointer_map::Document;
+use crate::inject::SIDECAR;
 use crate::kubernetes::events::{Event, Recorder};
 use crate::kubernetes::ha::HighAvailability;
-use crate::kubernetes::pods::{ConfigMapMount, PodSight, watch_config_map, watch_pod};
+use crate::kubernetes::pods::{
+    ConfigMapMount, PodSight, Restarts, watch_config_map, watch_pod,
+};
 use crate::kubernetes::{Kube, OwnerSight, PointerMap, owner_of};
 use crate::telemetry::one_line;
 
@@ -28,6 +31,9 @@ const OWNER_FRESH: Duration = Duration::from_secs(2);
 
 /// How long it is waited for what owns the pod: everything else can be done without it.
 const OWNER_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long events that are not written yet are waited for at the end.
+const FLUSH: Duration = Duration::from_secs(5);
 
 /// What a watch has shown.
 #[derive(Debug)]
@@ -178,7 +184,28 @@ impl Pod {
 
     /// The kubelet starts a container of this pod again whenever it ends, even in success.
     pub(super) fn is_restarted(&self) -> bool {
-        self.me.as_ref().is_some_and(|me| me.restart_always)
+        let restarts = self.me.as_ref().map(|me| me.restarts);
+        restarts == Some(Restarts::Always)
+    }
+
+    /// With what Flink's container has ended, if the kubelet will not start it again.
+    pub(super) fn flink_ended_for_good(&self) -> Option<i32> {
+        let ended = self.me.as_ref()?.ended_for_good(&self.container)?;
+        Some(ended.code)
+    }
+
+    /// The kubelet ends a native sidecar once all else in the pod has ended, but for an ordinary one it waits.
+    pub(super) fn is_waited_for(&self) -> bool {
+        let me = self.me.as_ref();
+        let own = me.and_then(|me| me.containers.get(SIDECAR));
+        own.is_some_and(|own| own.main)
+    }
+
+    /// Waits a moment for events that are not written yet: the process is about to end.
+    pub(super) async fn flush(&self) {
+        if let Some(events) = &self.events {
+            events.flush(FLUSH).await;
+        }
     }
 
     /// The API.

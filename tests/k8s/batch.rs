@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{JOB_MANAGER, Job, Mode, Version, status, wait_until};
+use crate::support::{JOB_MANAGER, Job, Mode, Version, status, wait_until, with_ordinary_sidecar};
 
 /// Keeps a pod's object after its end, to be looked at.
 const KEPT: &str = "drey.test/kept";
@@ -48,4 +48,32 @@ fn an_evicted_pod_of_a_job_exits_with_flinks_code_and_another_one_resumes() {
         job.namespace.pods(JOB_MANAGER).is_empty()
     });
     job.assert_exactly_once(1000);
+}
+
+/// A pod is over when all its containers have ended, and nobody but itself ends an ordinary sidecar.
+#[test]
+fn the_pod_of_a_finished_job_completes_with_an_ordinary_sidecar_too() {
+    let job = Job::only("batch-done", Mode::Standalone, Version::v2())
+        .edit(with_ordinary_sidecar)
+        .edit(as_job)
+        .job_args(&["--count", "20000"]);
+    job.start();
+
+    wait_until("the Job to be complete", || {
+        let object = job.namespace.get(&["job", "example-jobmanager"]);
+        object.is_some_and(|object| object["status"]["succeeded"] == 1)
+    });
+
+    let pods = job.namespace.pods(JOB_MANAGER);
+    assert_eq!(pods.len(), 1);
+    for container in ["jobmanager", "drey"] {
+        let ended = &status(&pods[0], container)["state"]["terminated"];
+        assert_eq!(ended["exitCode"], 0, "{container}");
+        assert_eq!(
+            status(&pods[0], container)["restartCount"],
+            0,
+            "{container}"
+        );
+    }
+    job.assert_exactly_once(20_000);
 }

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use crate::support::{
-    JOB_MANAGER, Job, Mode, TASK_MANAGER, Version, eventually, pod_spec, wait_until,
+    JOB_MANAGER, Job, Mode, TASK_MANAGER, Version, eventually, wait_until, with_ordinary_sidecar,
 };
 
 #[test]
@@ -41,14 +41,7 @@ fn a_taskmanager_is_started_again_beside_the_jobmanager_that_takes_the_job_over(
 /// Before Kubernetes 1.29 the sidecar is a container like any other, which gets SIGTERM at the same time as Flink.
 #[test]
 fn with_an_ordinary_container_as_sidecar_the_replacement_resumes_from_the_savepoint() {
-    let job = Job::new("ordinary", Mode::Standalone, Version::v1()).edit(|object, component| {
-        if component == "jobmanager" {
-            let spec = pod_spec(object);
-            let mut sidecar = spec["initContainers"].as_array_mut().unwrap().remove(1);
-            sidecar.as_object_mut().unwrap().remove("restartPolicy");
-            spec["containers"].as_array_mut().unwrap().push(sidecar);
-        }
-    });
+    let job = Job::new("ordinary", Mode::Standalone, Version::v1()).edit(with_ordinary_sidecar);
     let before = job.start_and_work();
 
     job.kubectl(&["delete", "pod", &before.pod, "--wait=false"]);

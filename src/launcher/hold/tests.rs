@@ -26,7 +26,7 @@ fn me(deletion: Option<(u64, u64)>) -> PodSight {
         service_account: String::new(),
         labels: BTreeMap::new(),
         created: None,
-        restart_always: true,
+        restarts: crate::kubernetes::pods::Restarts::Always,
         config_maps: Vec::new(),
         grace: Duration::from_secs(90),
     }

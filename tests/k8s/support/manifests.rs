@@ -91,6 +91,16 @@ pub fn pod_spec(object: &mut Value) -> &mut Value {
     }
 }
 
+/// Makes the JobManager's sidecar a container like any other, as it is before Kubernetes 1.29.
+pub fn with_ordinary_sidecar(object: &mut Value, component: &str) {
+    if component == "jobmanager" {
+        let spec = pod_spec(object);
+        let mut sidecar = spec["initContainers"].as_array_mut().unwrap().remove(1);
+        sidecar.as_object_mut().unwrap().remove("restartPolicy");
+        spec["containers"].as_array_mut().unwrap().push(sidecar);
+    }
+}
+
 /// The first container: Flink's.
 pub fn flink_container(object: &mut Value) -> &mut Value {
     &mut pod_spec(object)["containers"][0]
