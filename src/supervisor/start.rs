@@ -4,7 +4,7 @@ use tracing::info;
 
 use super::Supervisor;
 use super::cluster::is_application;
-use super::planner::{NoStart, Planner, storage_for};
+use super::planner::{NoStart, Planner};
 use super::pod::Pod;
 use crate::control::{Prepare, Reply, StartOrder};
 use crate::domain::claim::ClaimMode;
@@ -81,6 +81,7 @@ pub(super) fn unused(run: &Run, entry: &JobEntry, choice: Option<&Choice>) -> bo
 }
 
 impl Supervisor {
+    /// The storage is the one that `flink` has.
     pub(super) async fn prepare(&mut self, flink: &Prepare) -> Reply {
         for _ in 0..super::write::CONFLICTS {
             // In each turn: another JobManager may have begun the run meanwhile.
@@ -115,7 +116,6 @@ impl Supervisor {
                 flink.flink_version
             ))
         })?;
-        self.storage = storage_for(&self.settings, &flink.configuration);
         let owner = self.owner();
         let planner = self.planner(version, flink, &owner);
         let mut pointer = self.pointer.clone();
