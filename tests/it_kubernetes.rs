@@ -26,3 +26,5 @@ mod map;
 mod outage;
 #[path = "kubernetes/owners.rs"]
 mod owners;
+#[path = "kubernetes/starts.rs"]
+mod starts;
