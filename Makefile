@@ -19,7 +19,7 @@ help:
 	make test         format, lints, documentation, and all tests; against real Flink 1.20 and 2.3
 	make test-k8s     the tests in pods of a real Kubernetes node; with SCENARIO=name only those whose name has it, and
 	                  node and namespace stay for a look: tests/cluster/node.sh exec target/k8s kubectl get pods -A
-	make test-all     these, the older versions of Flink, and the scenarios in pods with the modes exchanged
+	make test-all     these, the older versions of Flink, a current Prometheus, and the scenarios in pods with the modes exchanged
 	make test-matrix  the tests against the older versions of Flink
 	make bench        what Drey costs, in time and memory
 	make bench-metrics  what a scrape through Drey costs beside a direct one
@@ -50,14 +50,17 @@ test:
 	cargo test --locked --features kill-points
 	{ set +x; } 2>/dev/null
 	$(MAKE) --no-print-directory test-k8s
-	echo "Left out, and in make test-all: the tests against Flink $$FLINK_MATRIX (make test-matrix), and the scenarios in pods with native and standalone mode exchanged, with $(ONLY_ALL). Left out of both: the figures of make bench."
+	echo "Left out, and in make test-all: the tests against Flink $$FLINK_MATRIX (make test-matrix), a current Prometheus, and the scenarios in pods with native and standalone mode exchanged, with $(ONLY_ALL). Left out of both: the figures of make bench."
 
 test-all: test test-matrix
+	tests/setup.sh prometheus-3 >/dev/null
+	export DREY_TEST_PROMETHEUS=prometheus-3
+	cargo test --locked --features kill-points --test it -- monitoring::
 	DREY_TEST_EXCHANGE_MODES=1 $(MAKE) --no-print-directory test-k8s ALL=1
 
 # What does something to the node itself, to the directory behind its volumes, or to the whole cluster: left out where the
 # cluster is not our own.
-OWN_NODE := away:: baseline:: injection:: lost_node:: object_store:: a_deleted_namespace a_drain_of_the_node a_killed_jobmanager \
+OWN_NODE := away:: baseline:: injection:: lost_node:: metrics:: object_store:: a_deleted_namespace a_drain_of_the_node a_killed_jobmanager \
 	a_killed_sidecar a_new_image a_restart_of_the_kubelet an_orderly_shutdown
 
 # Scenarios whose parts are in others as well: only in `make test-all`, or by name.
@@ -72,7 +75,7 @@ test-k8s:
 		for name in $(OWN_NODE); do skip+=(--skip "$$name"); done
 		echo "Left out, since they need a node of the tests' own: $(OWN_NODE)"
 	else
-		tests/setup.sh tools stores cluster >/dev/null
+		tests/setup.sh tools stores prometheus cluster >/dev/null
 		if [[ -z "$(SCENARIO)" ]]; then trap 'tests/cluster/node.sh down target/k8s' EXIT; else export DREY_TEST_KEEP=1; fi
 	fi
 	if [[ -z "$(SCENARIO)$(ALL)" ]]; then for name in $(ONLY_ALL); do skip+=(--skip "$$name"); done; fi

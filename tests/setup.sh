@@ -16,6 +16,7 @@
 #   azurite           Azurite                                     prints the script that starts its blob service
 #   stores            the three, and the plugins of FLINK_1 and FLINK_2, with Go, npm and Maven where they are missing
 #   prometheus        Prometheus and promtool                     prints the directory of both
+#   prometheus-3      both, as they are now, from Go modules      prints the directory of both
 #   kubernetes        kube-apiserver, kubelet and so on         prints the directory
 #   etcd, coredns     what else a cluster consists of             print the binary
 #   helm              Helm, for deploy/chart                      prints the binary
@@ -405,6 +406,21 @@ make_prometheus() {
     )
 }
 
+# What is scraped is named by its address, so nothing has to be discovered; and nobody looks at its pages.
+part_prometheus-3() {
+    build "$CACHE/prometheus/$PROMETHEUS_3" make_prometheus_3
+    echo "$CACHE/prometheus/$PROMETHEUS_3"
+}
+
+make_prometheus_3() {
+    local major minor patch module name=github.com/prometheus
+    IFS=. read -r major minor patch <<<"$PROMETHEUS_3"
+    module=$(printf 'v0.%d%02d.%d' "$major" "$minor" "$patch")
+    have go || PATH="$(part_go)/bin:$PATH"
+    GOBIN=$1 CGO_ENABLED=0 quietly go install -trimpath -tags remove_all_sd \
+        -ldflags "-s -w -X $name/common/version.Version=$PROMETHEUS_3" $name/prometheus/cmd/{prometheus,promtool}@"$module"
+}
+
 part_kubernetes() {
     build "$CACHE/kubernetes/$KUBERNETES" make_kubernetes
     echo "$CACHE/kubernetes/$KUBERNETES"
@@ -596,7 +612,7 @@ main() {
             start "$1" "$2"
             shift
             ;;
-        s3 | gcs | azurite | prometheus | versions | kubernetes | etcd | coredns | helm | node | base-image | images) start "$1" ;;
+        s3 | gcs | azurite | prometheus | prometheus-3 | versions | kubernetes | etcd | coredns | helm | node | base-image | images) start "$1" ;;
         stores) for part in s3 gcs azurite "s3-plugin $FLINK_1" "s3-plugin $FLINK_2"; do start $part; done ;;
         default) for version in $FLINK_1 $FLINK_2; do start java-args "$version"; done ;;
         cluster) for part in kubernetes etcd coredns helm node images; do start "$part"; done ;;

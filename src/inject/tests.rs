@@ -81,11 +81,7 @@ fn pods_of(text: &str) -> Vec<Pod> {
 /// The pod without what a person wrote into it for Drey.
 fn without_drey(pod: &Pod) -> Pod {
     let mut pod = pod.clone();
-    let asks = [(INJECT, "true"), ("drey.io/metrics", "false")];
-    pod.metadata.annotations = Some(
-        asks.map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into(),
-    );
+    pod.metadata.annotations = Some([(INJECT.to_owned(), "true".to_owned())].into());
     let spec = pod.spec.as_mut().expect("a spec");
     spec.termination_grace_period_seconds = None;
     spec.init_containers = None;
@@ -95,6 +91,11 @@ fn without_drey(pod: &Pod) -> Pod {
     flink.command = None;
     flink.lifecycle = None;
     flink.env = None;
+    let ports = flink.ports.take().into_iter().flatten();
+    let ports: Vec<_> = ports
+        .filter(|port| port.name.as_deref() != Some("metrics"))
+        .collect();
+    flink.ports = Some(ports).filter(|ports| !ports.is_empty());
     let mounts = flink.volume_mounts.as_mut().expect("mounts");
     mounts.retain(|mount| mount.name != "drey");
     pod

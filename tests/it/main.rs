@@ -15,6 +15,8 @@
 
 #[path = "../support/mounts.rs"]
 mod mounts;
+#[path = "../support/prometheus.rs"]
+mod prometheus;
 #[path = "../support/servers.rs"]
 mod servers;
 mod support;

@@ -2,14 +2,15 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::Value;
 
 use crate::metrics::{Metrics, cluster, task_manager};
-use crate::support::{Process, ROOT, Version, eventually, free_port};
+use crate::prometheus::{Prometheus, program};
+use crate::support::{ROOT, Version, eventually};
 
 /// What the webhook serves, which does not run here.
 const WEBHOOK: &str = "\
@@ -44,21 +45,6 @@ fn rules() -> String {
         .lines()
         .map(|line| line.strip_prefix("  ").unwrap_or(line));
     lines.map(|line| format!("{line}\n")).collect()
-}
-
-/// A program of Prometheus.
-fn program(name: &str) -> PathBuf {
-    let mut command = Command::new(Path::new(ROOT).join("tests/setup.sh"));
-    let output = command
-        .arg("prometheus")
-        .stderr(Stdio::inherit())
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "`tests/setup.sh prometheus` failed; run it by hand to see why"
-    );
-    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim()).join(name)
 }
 
 fn promtool(directory: &Path, args: &[&str]) {
@@ -159,53 +145,6 @@ fn alert_selectors() -> Vec<String> {
     found
 }
 
-struct Prometheus {
-    port: u16,
-    process: Process,
-}
-
-impl Prometheus {
-    fn start(dir: &Path, targets: &[(&str, u16)]) -> Self {
-        let mut config = String::from(
-            "global: {scrape_interval: 1s, scrape_timeout: 1s}\nrule_files: [rules.yaml]\nscrape_configs:\n",
-        );
-        for (name, port) in targets {
-            config.push_str(&format!(
-                "  - job_name: {name}\n    static_configs: [{{targets: ['127.0.0.1:{port}'], labels: {{namespace: n, pod: {name}}}}}]\n"
-            ));
-        }
-        fs::write(dir.join("rules.yaml"), rules()).unwrap();
-        fs::write(dir.join("prometheus.yml"), config).unwrap();
-        let port = free_port();
-        let mut command = Command::new(program("prometheus"));
-        command.current_dir(dir).args([
-            "--config.file=prometheus.yml",
-            "--storage.tsdb.path=data",
-            &format!("--web.listen-address=127.0.0.1:{port}"),
-        ]);
-        let process = Process::start(&mut command, dir.join("prometheus.log"));
-        Self { port, process }
-    }
-
-    fn get(&self, path: &str) -> Option<Value> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
-        let request = format!("GET /api/v1/{path} HTTP/1.0\r\nhost: localhost\r\n\r\n");
-        stream.write_all(request.as_bytes()).ok()?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).ok()?;
-        serde_json::from_str(text.split_once("\r\n\r\n")?.1).ok()
-    }
-
-    /// The series of an answer; an error of the query fails the test.
-    fn query(&self, query: &str) -> Vec<Value> {
-        let coded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
-        let answer = self.get(&format!("query?query={coded}"));
-        let answer = answer.unwrap_or_else(|| panic!("no answer to {query}"));
-        assert_eq!(answer["status"], "success", "{query}: {answer}");
-        answer["data"]["result"].as_array().unwrap().clone()
-    }
-}
-
 /// Serves the webhook's page until the test ends.
 fn webhook() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -239,33 +178,22 @@ fn every_query_has_an_answer_from_a_real_prometheus() {
         ("taskmanager", task.drey),
         ("webhook", webhook()),
     ];
+    let targets = targets.map(|(name, port)| {
+        let labels = format!("{{namespace: n, pod: {name}}}");
+        (name.to_owned(), format!("127.0.0.1:{port}"), labels)
+    });
     let dir = tempfile::tempdir().unwrap();
-    let mut prometheus = Prometheus::start(dir.path(), &targets);
+    fs::write(dir.path().join("rules.yaml"), rules()).unwrap();
+    let mut prometheus = Prometheus::start(dir.path(), &targets, |program| Command::new(program));
 
     // Three samples of each, so that there are rates.
     eventually("all targets are scraped", || {
-        assert!(
-            prometheus.process.is_running(),
-            "{}",
-            prometheus.process.log()
-        );
-        prometheus.get("status/buildinfo")?;
+        prometheus.log();
+        prometheus.version()?;
         let scraped = prometheus.query("count_over_time(up[1m]) >= 3 and up == 1");
         (scraped.len() == targets.len()).then_some(())
     });
-    let all = prometheus.get("targets").unwrap();
-    for target in all["data"]["activeTargets"].as_array().unwrap() {
-        assert_eq!(
-            (&target["health"], &target["lastError"]),
-            (&"up".into(), &"".into()),
-            "{target}"
-        );
-    }
-    let log = prometheus.process.log();
-    assert!(
-        !log.contains("level=warn") && !log.contains("level=error"),
-        "{log}"
-    );
+    prometheus.assert_content();
 
     let queries: Vec<String> = dashboard_queries()
         .into_iter()
@@ -284,7 +212,6 @@ fn every_query_has_an_answer_from_a_real_prometheus() {
     let saved =
         prometheus.query("sum(drey_savepoints_total{outcome=\"recorded\",reason=\"manual\"})");
     assert_eq!(saved[0]["value"][1], "2");
-    prometheus.process.term();
     drey.term();
     assert_eq!(drey.exit_code(), 0);
 }

@@ -14,6 +14,8 @@
     reason = "what a scenario needs is used when that scenario is there"
 )]
 
+#[path = "../support/prometheus.rs"]
+mod prometheus;
 mod support;
 
 mod away;
@@ -28,6 +30,7 @@ mod high_availability;
 mod injection;
 mod job;
 mod lost_node;
+mod metrics;
 mod moves;
 mod object_store;
 mod plain;
