@@ -12,6 +12,7 @@ pub mod negotiate;
 pub mod openmetrics;
 pub mod own;
 pub mod page;
+pub mod patience;
 pub mod proxy;
 pub mod relabel;
 pub mod server;

@@ -25,6 +25,7 @@ use tracing::{debug, warn};
 
 use super::negotiate;
 use super::page::Format;
+use super::patience::{Asked, Patience};
 use super::proxy::Proxy;
 use super::web_config::Web;
 use crate::telemetry::one_line;
@@ -34,6 +35,9 @@ const CONNECTIONS: usize = 128;
 
 /// How long a request's head, or a handshake, may take.
 const HEAD: Duration = Duration::from_secs(10);
+
+/// How long an answer may take from its first byte to its last.
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// How long one connection may last. Prometheus makes a new one then.
 const CONNECTION: Duration = Duration::from_secs(3600);
@@ -102,7 +106,10 @@ impl Server {
     }
 
     async fn http(self: &Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin) {
+        let asked = Asked::default();
+        let stream = Patience::new(stream, ANSWER, asked.clone());
         let answer = |request: Request<Incoming>| {
+            asked.now();
             let server = Arc::clone(self);
             async move { Ok::<_, Infallible>(server.answer(request).await) }
         };
