@@ -16,6 +16,8 @@ mod helm;
 mod conditions;
 #[path = "chart/install.rs"]
 mod install;
+#[path = "chart/monitoring.rs"]
+mod monitoring;
 #[path = "chart/render.rs"]
 mod render;
 #[path = "chart/values.rs"]

@@ -65,6 +65,13 @@ fn variants() -> Vec<(&'static str, Vec<String>)> {
         "podLabels.app\\.kubernetes\\.io/name=other",
     ]);
     let everything = [everything, set(ACCOUNTS)].concat();
+    // Of kinds that the Prometheus Operator brings.
+    let monitoring = set(&[
+        "monitoring.podMonitor.enabled=true",
+        "monitoring.serviceMonitor.enabled=true",
+        "monitoring.prometheusRule.enabled=true",
+        "monitoring.dashboards.enabled=true",
+    ]);
     vec![
         ("default", vec![]),
         (
@@ -74,6 +81,7 @@ fn variants() -> Vec<(&'static str, Vec<String>)> {
         ("cert-manager", set(&["certificates.mode=cert-manager"])),
         ("files", files),
         ("everything", everything),
+        ("monitoring", monitoring),
     ]
 }
 
