@@ -41,7 +41,7 @@ demo:
 
 test:
 	@$(VERSIONS)
-	tests/setup.sh default stores prometheus cluster >/dev/null
+	tests/setup.sh default stores prometheus chromium cluster >/dev/null
 	set -x
 	cargo fmt --check
 	cargo clippy --locked --all-targets --all-features -- -D warnings

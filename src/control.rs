@@ -23,6 +23,7 @@ use crate::domain::job::{JobId, JobStatus};
 use crate::domain::pointer::{Pointer, RunId, TriggerReason};
 use crate::domain::savepoint::SavepointFormat;
 use crate::retention::Report;
+use crate::status_page::story::Story;
 
 /// The longest line that is read: a pointer with a long history is far below it.
 const LINE_LIMIT: u64 = 4 << 20;
@@ -86,6 +87,8 @@ pub enum Call {
     Rescale(RescaleCall),
     /// How everything stands.
     Status,
+    /// What the status page shows.
+    Story,
     /// The pointer.
     PointerShow,
     /// The next start resumes from here.
@@ -248,6 +251,8 @@ pub enum Reply {
     },
     /// How everything stands.
     Status(Box<Status>),
+    /// What the status page shows.
+    Story(Box<Story>),
     /// The pointer; `None` when there has never been one.
     Pointer {
         /// The pointer.

@@ -20,6 +20,7 @@ pub mod restore_points;
 pub mod retention;
 mod root_certificates;
 pub mod session_jobs;
+pub mod status_page;
 pub mod storage;
 pub mod store;
 pub mod supervisor;

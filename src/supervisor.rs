@@ -51,6 +51,7 @@ use crate::domain::schedule::Schedule;
 use crate::domain::supervise::{Ask, Evidence, Outcome, Policy, Process};
 use crate::kubernetes::{Kube, PointerMap};
 use crate::pointer_file::PointerError;
+use crate::status_page::story::Decisions;
 use crate::storage::Storage;
 use crate::store::{MapStore, Store};
 
@@ -138,6 +139,8 @@ pub struct Supervisor {
     starts: Vec<Timestamp>,
     /// Flink is to be ended as it is, and started again.
     anew: bool,
+    /// For people.
+    decisions: Decisions,
     status: channel::Sender<Status>,
 }
 
@@ -271,6 +274,7 @@ impl Supervisor {
             alone: false,
             starts: Vec::new(),
             anew: false,
+            decisions: Decisions::default(),
             status,
         }
     }
@@ -393,6 +397,10 @@ impl Supervisor {
                 return true;
             }
             Call::Status => Reply::Status(Box::new(self.status.borrow().clone())),
+            Call::Story => {
+                let _ = back.send(Reply::Story(Box::new(self.story())));
+                return false;
+            }
             Call::PointerShow => Reply::Pointer {
                 pointer: Some(Box::new(self.pointer.clone())),
             },

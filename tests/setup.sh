@@ -17,6 +17,7 @@
 #   stores            the three, and the plugins of FLINK_1 and FLINK_2, with Go, npm and Maven where they are missing
 #   prometheus        Prometheus and promtool                     prints the directory of both
 #   prometheus-3      both, as they are now, from Go modules      prints the directory of both
+#   chromium          a browser without a window (needs root)     prints the command
 #   kubernetes        kube-apiserver, kubelet and so on         prints the directory
 #   etcd, coredns     what else a cluster consists of             print the binary
 #   helm              Helm, for deploy/chart                      prints the binary
@@ -421,6 +422,11 @@ make_prometheus_3() {
         -ldflags "-s -w -X $name/common/version.Version=$PROMETHEUS_3" $name/prometheus/cmd/{prometheus,promtool}@"$module"
 }
 
+part_chromium() {
+    have chromium-headless-shell || install_packages chromium-headless-shell
+    command -v chromium-headless-shell
+}
+
 part_kubernetes() {
     build "$CACHE/kubernetes/$KUBERNETES" make_kubernetes
     echo "$CACHE/kubernetes/$KUBERNETES"
@@ -602,6 +608,7 @@ main() {
     [[ " $* " != *" tools "* && " $* " != *" default "* ]] || part_tools
     [[ " $* " != *" cluster "* ]] || part_node >/dev/null
     [[ " $* " != *" stores "* ]] || store_tools
+    [[ " $* " != *" chromium "* ]] || part_chromium >/dev/null
     export PATH="$PATH:$HOME/.cargo/bin"
     start() { n=$((n + 1)); "part_$1" "${@:2}" >"$outputs/$(printf %03d $n)" & pids+=($!); }
     while (($#)); do
@@ -612,7 +619,7 @@ main() {
             start "$1" "$2"
             shift
             ;;
-        s3 | gcs | azurite | prometheus | prometheus-3 | versions | kubernetes | etcd | coredns | helm | node | base-image | images) start "$1" ;;
+        s3 | gcs | azurite | prometheus | prometheus-3 | chromium | versions | kubernetes | etcd | coredns | helm | node | base-image | images) start "$1" ;;
         stores) for part in s3 gcs azurite "s3-plugin $FLINK_1" "s3-plugin $FLINK_2"; do start $part; done ;;
         default) for version in $FLINK_1 $FLINK_2; do start java-args "$version"; done ;;
         cluster) for part in kubernetes etcd coredns helm node images; do start "$part"; done ;;

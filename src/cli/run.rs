@@ -18,6 +18,7 @@ use crate::launcher::{Command, LaunchError, Launcher, TaskManager, leave_behind}
 use crate::metrics;
 use crate::pointer_file::PointerError;
 use crate::process;
+use crate::status_page;
 use crate::store::Store;
 use crate::supervisor::{End, Supervisor, storage_for};
 use crate::telemetry::one_line;
@@ -60,6 +61,7 @@ pub(super) fn run(args: &RunArgs, env: Vec<(OsString, OsString)>) -> anyhow::Res
     let launcher =
         Launcher::new(settings.clone(), command, signals).map_err(|error| launch_error(&error))?;
     metrics::serve(&settings).map_err(|error| failure(one_line(&error, 2000), USAGE))?;
+    status_page::serve(&settings);
     runtime()?.block_on(async {
         let (supervisor, _, _) = supervise(settings).await?;
         tokio::select! {
@@ -96,6 +98,7 @@ pub(super) fn sidecar(
     let settings = settings(&args.settings, env)?;
     let mut signals = process::signals()?;
     metrics::serve_when_possible(&settings);
+    status_page::serve(&settings);
     let budget = settings.shutdown_timeout;
     runtime()?.block_on(async {
         let (supervisor, calls, status) = supervise(settings).await?;

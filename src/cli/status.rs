@@ -1,15 +1,19 @@
-//! `drey status`: how the supervised jobs stand.
+//! `drey status`: how the supervised jobs stand, also as a page for a browser.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use serde_json::json;
+use tokio::net::TcpListener;
 
 use super::config::Output;
-use super::{demand, print, settings, unexpected};
-use crate::config::SettingsArgs;
+use super::{USAGE, demand, failure, print, runtime, settings, unexpected};
+use crate::config::{Settings, SettingsArgs};
 use crate::control::{Call, JobReport, Reply, Status};
+use crate::status_page::server::Server;
+use crate::telemetry::one_line;
 
 /// How the supervised jobs stand.
 #[derive(Debug, clap::Args)]
@@ -19,14 +23,51 @@ pub(super) struct StatusArgs {
     /// How it is shown
     #[arg(long, value_enum, default_value_t)]
     output: Output,
+    /// Serve a page for a browser, on the loopback interface alone, until Ctrl-C
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = PAGE,
+        conflicts_with = "output"
+    )]
+    serve: Option<SocketAddr>,
 }
+
+/// Where the page is when no address is given.
+const PAGE: &str = "127.0.0.1:9248";
 
 pub(super) fn run(args: &StatusArgs, env: Vec<(OsString, OsString)>) -> anyhow::Result<ExitCode> {
     let settings = settings(&args.settings, env)?;
+    if let Some(address) = args.serve {
+        return serve(address, &settings);
+    }
     match demand(&settings, &Call::Status)? {
         Reply::Status(status) => print(args.output, &text(&status), &json!(status)),
         other => Err(unexpected(&other)),
     }
+}
+
+fn serve(address: SocketAddr, settings: &Settings) -> anyhow::Result<ExitCode> {
+    if !address.ip().is_loopback() {
+        let text = format!("--serve {address}: the page is for this machine alone, as {PAGE}");
+        return Err(failure(text, USAGE));
+    }
+    // That there is nobody to ask is said here, and not by a page.
+    demand(settings, &Call::Status)?;
+    runtime()?.block_on(async {
+        let listener = TcpListener::bind(address).await.map_err(|error| {
+            let why = one_line(&error, 200);
+            failure(
+                format!("could not listen at {address}: {why}; name another one with `--serve=`"),
+                USAGE,
+            )
+        })?;
+        println!("http://{}/", listener.local_addr()?);
+        Server::new(settings.socket.clone()).serve(listener).await;
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
 fn text(status: &Status) -> String {

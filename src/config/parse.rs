@@ -238,6 +238,17 @@ pub(super) fn some_address(text: &str) -> Parsed<Option<SocketAddr>> {
     }
 }
 
+/// An address that is reached from this machine alone.
+pub(super) fn some_loopback(text: &str) -> Parsed<Option<SocketAddr>> {
+    let remedy = "give one of this machine alone, such as `127.0.0.1:9248` or `[::1]:9248`";
+    let wrong = |what: &str| Problem::new(format!("{} {what}", quoted(text)), remedy);
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_loopback() => Ok(Some(address)),
+        Ok(_) => Err(wrong("can be reached from elsewhere")),
+        Err(_) => Err(wrong("is not an IP address with a port")),
+    }
+}
+
 /// One port, or a range with `-` between its ends.
 pub(super) fn ports(text: &str) -> Parsed<Ports> {
     const MOST: u16 = 1000;

@@ -245,6 +245,11 @@ settings! {
         /// For how long one reading of Flink is an answer for all who ask.
         metrics_cache: Duration { "metrics-cache", "TIME", default "1s" => |text| parse::duration(text, Duration::ZERO, Duration::from_secs(60)) }
     }
+    "Status page": {
+        /// Where the supervisor serves its status page, on the loopback interface alone: `127.0.0.1:9248`. Not served if not
+        /// given.
+        status_page: Option<SocketAddr> { "status-page", "IP:PORT" => parse::some_loopback }
+    }
     "Object storage": {
         /// Server to use instead of Amazon's. From Flink's configuration if not given.
         s3_endpoint: Option<Url> { "s3-endpoint", "URL" => parse::some_http_url }

@@ -74,6 +74,7 @@ fn samples(spec: &Spec, dir: &Path) -> [String; 3] {
         (_, "CRON") => ["30 2 * * *", "*/15 * * * *", "@daily"],
         (_, "VERSION") => ["1.13.0", "1.20.2", "2.3.0"],
         ("metrics-address", _) => ["127.0.0.1:9249", "0.0.0.0:9249", "[::]:9249"],
+        ("status-page", _) => ["127.0.0.1:9248", "[::1]:9248", "127.0.0.2:0"],
         ("flink-metrics-port", _) => ["9251", "9300-9310", "9252"],
         ("metrics-labels", _) => ["cluster_id", "namespace,team=a b", "pod,x=1"],
         ("log-level", _) => ["debug", "drey=debug,hyper=info", "error"],

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Supervisor;
 use crate::control::{JobReport, Status};
 use crate::metrics::own;
+use crate::status_page::story::Story;
 
 impl Supervisor {
     pub(super) fn report(&self) {
@@ -26,6 +27,21 @@ impl Supervisor {
             *old = status;
             changed
         });
+    }
+
+    /// What the status page shows.
+    pub(super) fn story(&self) -> Story {
+        let marks = self
+            .jobs
+            .iter()
+            .map(|(key, job)| (key.clone(), job.watch.marks()));
+        Story {
+            status: self.status.borrow().clone(),
+            pointer: self.pointer.clone(),
+            checkpoints: marks.collect(),
+            decisions: self.decisions.all(),
+            settings: self.settings.to_env(),
+        }
     }
 
     fn job_reports(&self) -> BTreeMap<String, JobReport> {

@@ -153,6 +153,8 @@ impl Supervisor {
         self.pointer = pointer;
         kill_point("after-run-stored");
         own().started(order.restore_from.as_deref());
+        self.decisions
+            .start(APPLICATION, order.restore_from.as_deref(), &order.why);
         let restore_from = order.restore_from.as_deref().unwrap_or("empty state");
         info!(cluster_id = self.settings.cluster_id, run = %order.run, restore_from, why = order.why, "Restore point chosen");
         Ok(Some(Reply::Start(order)))

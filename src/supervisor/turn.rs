@@ -52,6 +52,8 @@ impl Supervisor {
             let action = self.decision(key, operation.as_ref());
             debug!(job = key, ?action, "Decided");
             own().decided(&action);
+            let open = self.pointer.jobs.get(key).and_then(|e| e.intent.as_ref());
+            self.decisions.note(key, &action, open);
             match self.act(key, action).await {
                 Next::Turn => {}
                 Next::At(time) => return time,

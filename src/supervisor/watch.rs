@@ -12,6 +12,7 @@ use crate::domain::restore::{Restored, restore_mismatch};
 use crate::flink::rest::RestError;
 use crate::flink::restore_keys::RestoreKeys;
 use crate::flink::wire::{CheckpointConfig, CheckpointStats};
+use crate::status_page::story::{Mark, Marks};
 use crate::telemetry::one_line;
 
 /// What has been seen of one job in its present run.
@@ -22,6 +23,8 @@ pub(super) struct Watch {
     completed: Option<i64>,
     /// It was noted in the pointer, or that was tried.
     proof_noted: bool,
+    /// For people.
+    marks: Marks,
     /// What Flink says of the job's checkpoints; `None` inside: it has none at all.
     config: Option<Option<CheckpointConfig>>,
     stopped_outside: Option<String>,
@@ -34,6 +37,10 @@ impl Watch {
 
     pub(super) fn completed(&self) -> Option<i64> {
         self.completed
+    }
+
+    pub(super) fn marks(&self) -> Vec<Mark> {
+        self.marks.all()
     }
 
     pub(super) fn interval_ms(&self) -> Option<u64> {
@@ -140,6 +147,7 @@ impl Supervisor {
         self.note_proof(key).await;
         if let Some(job) = self.jobs.get_mut(key) {
             job.health.note(&stats);
+            job.watch.marks.note(&stats.history);
         }
         if view.status == JobStatus::Finished
             && let Some(job) = self.jobs.get_mut(key)

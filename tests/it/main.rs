@@ -42,4 +42,5 @@ mod session;
 mod session_jobs;
 mod shutdown;
 mod split;
+mod status_page;
 mod storage_s3;
