@@ -29,6 +29,7 @@ use crate::control::{self, Call, Prepare, Reply, Settled, SettledOutcome, StartO
 use crate::domain::budget::Backoff;
 use crate::domain::changes::Files;
 use crate::domain::pointer::{RunId, TriggerReason};
+use crate::domain::savepoint::TriggerId;
 use crate::process::{Exit, Flink};
 use crate::telemetry::one_line;
 
@@ -237,6 +238,7 @@ impl Launcher {
                     self.deadline = Some(Instant::now() + self.settings.shutdown_timeout);
                 }
                 (settled, next) = orders, if ordered.is_none() => {
+                    log_order(&settled);
                     ordered = Some(settled);
                     then = next;
                     running.flink.terminate();
@@ -338,6 +340,16 @@ impl Launcher {
         } else {
             Next::Exit(code)
         }
+    }
+}
+
+/// By the trigger id these lines are joined with the supervisor's.
+fn log_order(settled: &[Settled]) {
+    for job in settled {
+        let recorded = job.outcome == SettledOutcome::Recorded;
+        let path = job.path.as_deref().filter(|_| recorded);
+        let trigger_id = path.and_then(TriggerId::of_path).map(|id| id.to_string());
+        info!(job = job.job, trigger_id, outcome = ?job.outcome, savepoint_path = job.path, "Flink is told to end");
     }
 }
 

@@ -1,5 +1,6 @@
 //! Savepoints as they are asked for and as they turn out.
 use crate::domain::job::{JobId, hex_id};
+use crate::domain::path::last_segment;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -7,6 +8,20 @@ use std::fmt;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TriggerId([u8; 16]);
 hex_id!(TriggerId);
+
+impl TriggerId {
+    /// The id of the savepoint at `path`, where Drey asked for it in a directory of its own, which is named after the id.
+    #[must_use]
+    pub fn of_path(path: &str) -> Option<Self> {
+        let path = path.trim_end_matches('/').trim_end_matches("/_metadata");
+        let (directory, name) = path.rsplit_once('/')?;
+        // A checkpoint's is named after its job's id.
+        let id = name
+            .starts_with("savepoint-")
+            .then(|| last_segment(directory))?;
+        id.parse().ok()
+    }
+}
 
 /// How a savepoint stores keyed state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -155,6 +170,32 @@ mod tests {
         assert_eq!(SavepointFormat::Native.to_flink(), "NATIVE");
         assert_eq!(SavepointFormat::Canonical.to_flink(), "CANONICAL");
         Ok(())
+    }
+
+    #[test]
+    fn a_savepoint_of_dreys_own_is_in_a_directory_with_its_id() {
+        let id = "81f8793e95f481f8793e95f481f8793e";
+        let known = |path: &str| TriggerId::of_path(path).map(|id| id.to_string());
+        for path in [
+            "s3://b/run/ID/savepoint-51ad98-81f8",
+            "file:/b/ID/savepoint-1/_metadata",
+            "/ID/savepoint-1/",
+        ] {
+            assert_eq!(
+                known(&path.replace("ID", id)).as_deref(),
+                Some(id),
+                "{path}"
+            );
+        }
+        for path in [
+            "s3://b/run/ID/chk-7",
+            "s3://b/savepoints/savepoint-1",
+            "savepoint-1",
+            "",
+            "/",
+        ] {
+            assert_eq!(known(&path.replace("ID", id)), None, "{path}");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::domain::budget::{after, until};
 use crate::domain::hold::{HoldAction, HoldView, MapSight, decide_hold};
 use crate::domain::lock::PodState;
 use crate::domain::pointer_map::{Document, Request, RequestKind};
+use crate::domain::savepoint::TriggerId;
 use crate::kubernetes::pods::{PodSight, seen_as};
 use crate::kubernetes::{Kube, PointerMap, PointerMapError, watch_pod};
 use crate::telemetry::one_line;
@@ -72,6 +73,8 @@ struct Kubernetes {
     asks_as: Option<String>,
     /// It has asked.
     requested: bool,
+    /// The savepoints under way.
+    savepoints: BTreeSet<TriggerId>,
 }
 
 impl Hold {
@@ -267,6 +270,7 @@ impl Kubernetes {
             unwritten_since: None,
             asks_as: None,
             requested: false,
+            savepoints: BTreeSet::new(),
         })
     }
 
@@ -293,9 +297,27 @@ impl Kubernetes {
         }
     }
 
+    /// Tells which savepoints begin and end while it waits: by their ids its log is joined with the supervisor's.
+    fn follow(&mut self, document: &Document) {
+        let jobs = document.pointer.good().into_iter();
+        let jobs = jobs.flat_map(|pointer| pointer.jobs.values());
+        let intents = jobs.filter_map(|entry| entry.intent.as_ref());
+        let open: BTreeSet<TriggerId> = intents.map(|intent| intent.trigger).collect();
+        for trigger_id in open.difference(&self.savepoints) {
+            info!(%trigger_id, "TaskManager is kept for a savepoint");
+        }
+        for trigger_id in self.savepoints.difference(&open) {
+            info!(%trigger_id, "Savepoint that the TaskManager was kept for is over");
+        }
+        self.savepoints = open;
+    }
+
     fn read(&mut self, document: Option<Document>, container: &str) {
         match &document {
-            Some(_) => self.blind_since = None,
+            Some(document) => {
+                self.blind_since = None;
+                self.follow(document);
+            }
             None => {
                 self.blind_since.get_or_insert_with(Timestamp::now);
             }

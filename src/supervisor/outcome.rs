@@ -7,6 +7,7 @@ use super::Supervisor;
 use super::turn::Next;
 use crate::control::Reply;
 use crate::domain::budget::after;
+use crate::domain::savepoint::TriggerId;
 use crate::domain::supervise::{Evidence, Outcome, Process};
 use crate::metrics::own;
 
@@ -64,7 +65,15 @@ fn answer(outcome: &Outcome) -> Reply {
 
 fn log_outcome(key: &str, outcome: &Outcome, manual: bool) {
     match outcome {
-        Outcome::Recorded(path) => info!(job = key, savepoint_path = path, "Savepoint done"),
+        Outcome::Recorded(path) => {
+            let trigger_id = TriggerId::of_path(path).map(|id| id.to_string());
+            info!(
+                job = key,
+                trigger_id,
+                savepoint_path = path,
+                "Savepoint done"
+            );
+        }
         Outcome::Fallback(path, why) => {
             warn!(
                 job = key,

@@ -104,9 +104,12 @@ impl Supervisor {
             .collect();
         let pods = pods.join(", ");
         if self.held != pods {
+            let jobs = self.pointer.jobs.keys();
+            let open: Vec<String> = jobs.filter_map(|key| self.open_trigger(key)).collect();
+            let trigger_id = Some(open.join(", ")).filter(|ids| !ids.is_empty());
             info!(
                 pods,
-                "TaskManagers are held until the savepoint is recorded"
+                trigger_id, "TaskManagers are held until the savepoint is recorded"
             );
             let text = format!(
                 "TaskManagers that were told to go stay until the savepoint is recorded: {pods}"

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tracing::{debug, error, warn};
+use tracing::{debug, error, info, warn};
 
 use super::Supervisor;
 use super::turn::Next;
@@ -64,7 +64,7 @@ impl Supervisor {
         match cluster.rest.operation(intent.job_id, trigger).await {
             Ok(status) => Sighting::Seen(status),
             Err(error) => {
-                debug!(error = one_line(&error, 300), "Savepoint status unknown");
+                debug!(trigger_id = %intent.trigger, error = one_line(&error, 300), "Savepoint status unknown");
                 Sighting::Unreachable
             }
         }
@@ -72,8 +72,10 @@ impl Supervisor {
 
     pub(super) async fn read_back(&mut self, key: &str, path: &str) -> Next {
         let verdict = verify(&self.storage, path).await;
+        let trigger_id = self.open_trigger(key);
         match &verdict {
-            Verdict::Good(verified) => debug!(
+            Verdict::Good(verified) => info!(
+                trigger_id,
                 savepoint_path = path,
                 checkpoint_id = verified.checkpoint_id,
                 bytes = verified.size,
@@ -81,12 +83,14 @@ impl Supervisor {
             ),
             Verdict::Unsupported(why) if self.settings.allow_unverified => {
                 warn!(
+                    trigger_id,
                     savepoint_path = path,
-                    why, "Savepoint cannot be read back, recorded unverified"
+                    why,
+                    "Savepoint cannot be read back, recorded unverified"
                 );
             }
             other => {
-                error!(savepoint_path = path, verdict = ?other, "Savepoint could not be read back")
+                error!(trigger_id, savepoint_path = path, verdict = ?other, "Savepoint could not be read back")
             }
         }
         if let Some(job) = self.jobs.get_mut(key) {

@@ -122,12 +122,13 @@ impl Supervisor {
     }
 
     fn wait(&mut self, key: &str, until: Timestamp, why: &'static str) -> Next {
+        let trigger_id = self.open_trigger(key);
         if let Some(job) = self.jobs.get_mut(key)
             && job.waiting != why
         {
             job.waiting = why;
             if job.ask.is_some() && why != "savepoint in progress" {
-                info!(job = key, why, "Waiting");
+                info!(job = key, trigger_id, why, "Waiting");
             }
         }
         Next::At(until)
@@ -178,7 +179,8 @@ impl Supervisor {
         kill_point("after-post");
         match sent {
             Ok(flink_trigger) => {
-                info!(job_id = %intent.job_id, trigger_id = %flink_trigger, "Savepoint triggered");
+                let own = (flink_trigger != intent.trigger).then(|| flink_trigger.to_string());
+                info!(job_id = %intent.job_id, trigger_id = %intent.trigger, flink_trigger_id = own, "Savepoint triggered");
                 if flink_trigger != intent.trigger {
                     self.update(key, |entry| {
                         if let Some(intent) = &mut entry.intent {
@@ -209,6 +211,7 @@ impl Supervisor {
         let duration_ms = point
             .started
             .map(|started| point.completed.duration_since(started).as_millis());
+        let trigger_id = self.open_trigger(key).filter(|_| new.close_intent);
         let keep = self.settings.remembered();
         let lock = self.lock_after(&point);
         let written = self.write_with(
@@ -234,7 +237,7 @@ impl Supervisor {
         self.look_after();
         self.tell_recorded(kind, &path, duration_ms);
         self.note_handed_over(&lock);
-        info!(job_id, %kind, savepoint_path = path, checkpoint_id, bytes, duration_ms, "Restore point recorded");
+        info!(job_id, trigger_id, %kind, savepoint_path = path, checkpoint_id, bytes, duration_ms, "Restore point recorded");
         if let Some(job) = self.jobs.get_mut(key) {
             let known = std::mem::take(&mut job.evidence);
             job.evidence = Evidence {
@@ -276,6 +279,12 @@ impl Supervisor {
             superseded: false,
             claimed: false,
         }
+    }
+
+    /// The savepoint under way, by which the log lines about it are joined.
+    pub(super) fn open_trigger(&self, key: &str) -> Option<String> {
+        let intent = self.pointer.jobs.get(key)?.intent.as_ref()?;
+        Some(intent.trigger.to_string())
     }
 
     async fn abandon(&mut self, key: &str, cause: FailureCause) -> Next {

@@ -61,6 +61,20 @@ impl<'a> Pods<'a> {
         Some(map["data"][key].as_str()?.to_owned())
     }
 
+    /// The supervisor takes a savepoint under this id, or none any more.
+    fn savepoint(&self, trigger: Option<&str>) {
+        let intent = trigger.map(|trigger| {
+            json!({
+                "trigger": trigger, "kind": {"stop": {"drain": false}}, "reason": "shutdown", "job-id": "0".repeat(32),
+                "stored": "2020-01-01T00:00:00Z", "deadline": "2030-01-01T00:00:00Z",
+            })
+        });
+        let jobs = json!({"application": {"lineage": 0, "intent": intent, "history": []}});
+        let pointer = json!({"format": 1, "cluster-id": "orders", "generation": 1, "jobs": jobs});
+        let data = json!({"data": {"pointer.json": pointer.to_string()}});
+        self.api.patch(MAP, false, &data);
+    }
+
     fn answer(&self, text: Option<&str>) {
         let name = &self.name;
         let data = json!({format!("answer.{name}"): text, format!("request.{name}"): null});
@@ -145,6 +159,14 @@ fn a_task_manager_stays_until_it_is_answered_its_job_manager_is_gone_or_its_time
         (&json!("release"), &json!("tm-answered"), &json!("10.0.0.7"))
     );
     pods.launcher.wait_for_log("may need this TaskManager");
+    let id = "81f8793e95f481f8793e95f481f8793e";
+    let told = |what: &str| format!("{what} trigger_id={id}");
+    pods.savepoint(Some(id));
+    pods.launcher
+        .wait_for_log(&told("TaskManager is kept for a savepoint"));
+    pods.savepoint(None);
+    pods.launcher
+        .wait_for_log(&told("Savepoint that the TaskManager was kept for is over"));
     pods.answer(Some("released"));
     pods.goes("the supervisor has answered");
     pods.left_nothing();

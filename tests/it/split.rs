@@ -13,6 +13,38 @@ fn work(cluster: &Cluster, sidecar: &mut Process) {
     cluster.rest().wait_for_checkpoints(2);
 }
 
+/// Fails unless all lines about the one savepoint have its trigger id.
+fn assert_joined(sidecar: &str, launch: &str) {
+    let (_, id) = sidecar.split_once("trigger_id=").unwrap();
+    let id: String = id.chars().take_while(char::is_ascii_hexdigit).collect();
+    assert_eq!(id.len(), 32, "{id}");
+    for (log, steps) in [
+        (
+            sidecar,
+            &[
+                "Savepoint intent stored",
+                "Savepoint triggered",
+                "Savepoint read back",
+                "Restore point recorded",
+                "Savepoint done",
+            ][..],
+        ),
+        (launch, &["Flink is told to end"]),
+    ] {
+        for step in steps {
+            let mut lines = log.lines().filter(|line| line.contains(step)).peekable();
+            assert!(lines.peek().is_some(), "no {step}: {log}");
+            for line in lines {
+                assert!(
+                    line.contains(&format!("trigger_id={id}"))
+                        || line.contains(&format!("trigger_id=\"{id}\"")),
+                    "{line}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn a_sidecar_may_come_late_and_die_while_the_job_runs() {
     let cluster = Cluster::new(Version::v2());
@@ -35,6 +67,7 @@ fn a_sidecar_may_come_late_and_die_while_the_job_runs() {
     cluster.wait_gone();
     assert!(sidecar.is_running());
     assert_eq!(cluster.savepoints(), [cluster.newest_path()]);
+    assert_joined(&sidecar.log(), &launch.log());
 
     // The container of Flink starts again under the same sidecar.
     let mut launch = cluster.launch().go();

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 
 use serde_json::Value;
 
@@ -56,6 +57,47 @@ fn a_prometheus_sees_every_series_of_flink_with_its_value() {
         assert_eq!(own("drey_build_info"), "1", "{pod}");
     }
     prometheus.assert_content();
+    assert_one_savepoint_joins_all_logs(&job, &pods);
+}
+
+/// The Deployments are deleted together: JobManager and TaskManager are told at the same time, and one savepoint is taken.
+/// Its trigger id finds it in the logs of the supervisor and of both launchers.
+fn assert_one_savepoint_joins_all_logs(job: &Job, pods: &[Value]) {
+    let mut logs = Vec::new();
+    for pod in pods {
+        let name = pod["metadata"]["name"].as_str().unwrap();
+        let flink = pod["spec"]["containers"][0]["name"].as_str().unwrap();
+        let sidecars = pod["spec"]["initContainers"].as_array().unwrap();
+        let sidecar = sidecars.iter().any(|it| it["name"] == "drey");
+        for container in [Some(flink), sidecar.then_some("drey")]
+            .into_iter()
+            .flatten()
+        {
+            let args = ["logs", "--follow", "--container", container, name];
+            let mut command = job.namespace.command(&args);
+            let follower = command.stdout(Stdio::piped()).spawn().unwrap();
+            logs.push((format!("{container} of {name}"), follower));
+        }
+    }
+    assert_eq!(logs.len(), 3);
+    job.kubectl(&["delete", "deployments", "--all", "--wait=false"]);
+    let logs: Vec<(String, String)> = logs
+        .into_iter()
+        .map(|(name, follower)| {
+            let output = follower.wait_with_output().unwrap();
+            (name, String::from_utf8(output.stdout).unwrap())
+        })
+        .collect();
+    let told = |text: &str| logs.iter().any(|(_, log)| log.contains(text));
+    assert!(told("Restore point recorded"), "{logs:?}");
+    let intent = logs.iter().find_map(|(_, log)| {
+        let (_, line) = log.split_once("Savepoint intent stored")?;
+        Some(line.split_once("trigger_id=")?.1)
+    });
+    let id: String = intent.unwrap().chars().take(32).collect();
+    for (name, log) in &logs {
+        assert!(log.contains(&id), "{id} is not in the log of {name}: {log}");
+    }
 }
 
 /// The label selector of the PodMonitor.
