@@ -5,6 +5,7 @@
 //! supervisor for it: it has a thread of its own.
 
 pub mod docs;
+pub mod job_name;
 pub mod line;
 pub mod lines;
 pub mod merge;
@@ -33,7 +34,7 @@ use crate::config::Settings;
 use crate::telemetry::one_line;
 pub use own::own;
 use proxy::{Proxy, Served};
-use relabel::{RelabelError, Rules};
+use relabel::{JOB_NAME, RelabelError, Rules};
 use server::Server;
 use upstream::Upstream;
 use web_config::{Web, WebError};
@@ -164,6 +165,7 @@ fn served(settings: &Settings) -> Result<Served, MetricsError> {
     let known = |name: &str| match name {
         "cluster_id" => Some(settings.cluster_id.clone()),
         "pod" => settings.pod_name.clone(),
+        JOB_NAME => None,
         _ => settings.pod_namespace.clone().or_else(namespace),
     };
     let labels = settings
@@ -175,6 +177,8 @@ fn served(settings: &Settings) -> Result<Served, MetricsError> {
             Some((name.clone(), value))
         });
     let labels: Vec<(String, String)> = labels.collect();
+    let wanted = |(name, value): &(String, Option<String>)| name == JOB_NAME && value.is_none();
+    let job_name = settings.metrics_labels.0.iter().any(wanted);
     let rules = match &settings.metrics_relabel {
         None => Rules::adding(labels),
         Some(path) => {
@@ -187,7 +191,7 @@ fn served(settings: &Settings) -> Result<Served, MetricsError> {
         }
     };
     Ok(Served {
-        rules,
+        rules: rules.with_job_name(job_name),
         limit: u64::try_from(settings.metrics_series_limit).unwrap_or(u64::MAX),
         cache: settings.metrics_cache,
         labels: Rules::adding(vec![("cluster_id".to_owned(), cluster_id)]),

@@ -225,7 +225,7 @@ pub(super) fn some_schedule(text: &str) -> Parsed<Option<String>> {
 }
 
 /// Labels whose values Drey knows.
-const KNOWN_LABELS: [&str; 3] = ["cluster_id", "namespace", "pod"];
+const KNOWN_LABELS: [&str; 4] = ["cluster_id", "job_name", "namespace", "pod"];
 
 /// An address to listen at. A name could stand for several, so it is numeric.
 pub(super) fn some_address(text: &str) -> Parsed<Option<SocketAddr>> {
@@ -284,7 +284,7 @@ pub(super) fn labels(text: &str) -> Parsed<Labels> {
         }
         if value.is_none() && !KNOWN_LABELS.contains(&name) {
             let what = format!("the label {} has no value", quoted(name));
-            let remedy = "write `NAME=VALUE`; only `cluster_id`, `namespace` and `pod` stand alone";
+            let remedy = "write `NAME=VALUE`; only `cluster_id`, `job_name`, `namespace` and `pod` stand alone";
             return Err(Problem::new(what, remedy));
         }
         if value

@@ -237,8 +237,8 @@ settings! {
         metrics_web_config: Option<PathBuf> { "metrics-web-config", "FILE" => parse::some_path }
         /// YAML list of rules, as Prometheus' `metric_relabel_configs`, for what is kept of Flink's series.
         metrics_relabel: Option<PathBuf> { "metrics-relabel", "FILE" => parse::some_path }
-        /// Labels for each of Flink's series that has none of the same name: `cluster_id`, `namespace`, `pod`, or any
-        /// `NAME=VALUE`.
+        /// Labels for each of Flink's series that has none of the same name: `cluster_id`, `job_name`, `namespace`, `pod`, or
+        /// any `NAME=VALUE`.
         metrics_labels: Labels { "metrics-labels", "NAME[=VALUE],…", default "none" => parse::labels }
         /// How many of Flink's series one answer has at most.
         metrics_series_limit: usize { "metrics-series-limit", "N", default "500000" => parse::count }

@@ -1,12 +1,13 @@
 //! One reading of Flink for all who scrape at the same time, and the answers to them.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
+use super::job_name::JobName;
 use super::own::{Own, Scrape};
 use super::page::{Answer, Format, Page, Reader};
 use super::relabel::Rules;
@@ -25,6 +26,7 @@ pub struct Proxy {
     /// Labels of Drey's own metrics.
     labels: Rules,
     last: Mutex<Option<Arc<Reading>>>,
+    job_name: std::sync::Mutex<JobName>,
 }
 
 /// What is served of Flink's page, and how.
@@ -108,6 +110,7 @@ impl Proxy {
             labels: served.labels,
             own,
             last: Mutex::default(),
+            job_name: std::sync::Mutex::default(),
         }
     }
 
@@ -150,9 +153,16 @@ impl Proxy {
         let began = Instant::now();
         // What has come by then is still to be compressed and sent.
         let deadline = deadline - (deadline.saturating_duration_since(began) / 20);
-        let mut reader = Reader::new(&self.rules, self.limit);
-        let outcome = match self.feed(&mut reader, deadline).await {
-            Ok(()) => Outcome::Complete,
+        let of_job = self.rules_of_job();
+        let rules = of_job.as_ref().unwrap_or(&self.rules);
+        let mut reader = Reader::new(rules, self.limit);
+        let mut job_name = JobName::default();
+        let outcome = match self.feed(&mut reader, &mut job_name, deadline).await {
+            Ok(()) => {
+                let mut known = self.job_name.lock().unwrap_or_else(PoisonError::into_inner);
+                known.update(job_name);
+                Outcome::Complete
+            }
             Err(error) => {
                 let outcome = Outcome::from(&error);
                 if outcome == Outcome::Down {
@@ -179,10 +189,28 @@ impl Proxy {
         reading
     }
 
-    async fn feed(&self, reader: &mut Reader<'_>, deadline: Instant) -> Result<(), UpstreamError> {
+    /// The rules with the name of the job that the page before this one told, where that is a label.
+    fn rules_of_job(&self) -> Option<Rules> {
+        let wanted = self.rules.wants_job_name();
+        let known = self.job_name.lock().unwrap_or_else(PoisonError::into_inner);
+        known
+            .name()
+            .filter(|_| wanted)
+            .map(|name| self.rules.of_job(name))
+    }
+
+    async fn feed(
+        &self,
+        reader: &mut Reader<'_>,
+        job_name: &mut JobName,
+        deadline: Instant,
+    ) -> Result<(), UpstreamError> {
         let mut coming = self.upstream.open(deadline).await?;
         while let Some(piece) = coming.next(deadline).await? {
             reader.feed(&piece);
+            if self.rules.wants_job_name() {
+                job_name.look(&piece);
+            }
             // A page that never waits would leave the other scrapes without an answer.
             tokio::task::consume_budget().await;
         }

@@ -8,16 +8,21 @@ use super::line::{escaped, unescaped};
 /// The name of a series, as a label.
 const NAME: &str = "__name__";
 
+/// The label with the name of a job: that of Flink's own series.
+pub const JOB_NAME: &str = "job_name";
+
 /// What happens to series.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Rules {
     series: Vec<SeriesRule>,
     labels: Vec<LabelRule>,
     /// With escaped values.
     added: Vec<(String, String)>,
+    /// The name of the job is one more, once it is known.
+    job_name: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct SeriesRule {
     source: Vec<String>,
     separator: String,
@@ -25,7 +30,7 @@ struct SeriesRule {
     keep: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct LabelRule {
     regex: Regex,
     keep: bool,
@@ -109,6 +114,27 @@ impl Rules {
             added: added.collect(),
             ..Self::default()
         }
+    }
+
+    /// Whether the name of the job is one more label.
+    #[must_use]
+    pub fn with_job_name(mut self, wanted: bool) -> Self {
+        self.job_name = wanted;
+        self
+    }
+
+    /// Whether it is.
+    #[must_use]
+    pub fn wants_job_name(&self) -> bool {
+        self.job_name
+    }
+
+    /// These rules for the job with this name.
+    #[must_use]
+    pub fn of_job(&self, name: &str) -> Self {
+        let mut rules = self.clone();
+        rules.added.push((JOB_NAME.to_owned(), escaped(name)));
+        rules
     }
 
     fn take(&mut self, rule: Written) -> Result<(), (String, &'static str)> {

@@ -150,3 +150,19 @@ async fn there_is_one_page() {
         );
     }
 }
+
+#[tokio::test]
+async fn each_series_gets_the_name_of_the_only_job_once_it_is_known() {
+    let one = "flink_a{job_name=\"orders\"} 1\nflink_b 2\n";
+    let several = "flink_a{job_name=\"orders\"} 1\nflink_a{job_name=\"bills\"} 1\nflink_b 2\n";
+    for (page, labels) in [(one, "{job_name=\"orders\"}"), (several, "")] {
+        let flink = Flink::with_page(page).await;
+        let mut options = Options::of(&flink);
+        options.rules = Rules::default().with_job_name(true);
+        let address = options.serve().await;
+        assert_eq!(scrape(address, &[]).await.value("flink_b"), Some(2.0));
+        let second = scrape(address, &[]).await;
+        assert_eq!(second.value(&format!("flink_b{labels}")), Some(2.0));
+        assert_eq!(second.value("flink_a{job_name=\"orders\"}"), Some(1.0));
+    }
+}
