@@ -211,6 +211,10 @@ own! {
     holds: HistogramVec = "drey_hold_duration_seconds" {} [DURATIONS]
     /// Times that this TaskManager was started again since another pod runs its JobManager.
     follows: IntCounterVec = "drey_task_manager_restarts_total" {}
+    /// Time for which starts have waited for their turn, while another pod held the lock.
+    lock_waits: HistogramVec = "drey_lock_wait_duration_seconds" {} [DURATIONS]
+    /// Whether a start waits for its turn.
+    lock_waiting: GaugeVec = "drey_lock_waiting" {}
     /// Readings of Flink's own metrics.
     readings: IntCounterVec = "drey_flink_scrapes_total" { "outcome": Reading::NAMES }
     /// Lines of Flink's metrics that were left out: series that were there already (`duplicate`), lines that Prometheus does not

@@ -1,6 +1,6 @@
 //! A start in a pod: it waits until no other pod runs the job, and gives way to a pod of a new template.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::oneshot;
@@ -18,6 +18,7 @@ use crate::domain::lock::{
 use crate::domain::pointer::{PointKind, RestorePoint, TriggerReason};
 use crate::kubernetes::events::Event;
 use crate::kubernetes::pods::{delete_pod, native_task_managers};
+use crate::metrics::own;
 use crate::pointer_file::PointerError;
 use crate::telemetry::one_line;
 
@@ -35,6 +36,8 @@ pub(super) struct Starting {
     pub(super) attempts: u32,
     /// The lock was taken for this start: no JobManager of this pod has failed with it.
     pub(super) taken: bool,
+    /// When the launcher asked.
+    pub(super) since: Instant,
 }
 
 /// How far a start is.
@@ -64,6 +67,7 @@ impl Supervisor {
             Turn::Ours => {
                 let starting = self.starting.take()?;
                 self.stop_following();
+                own().lock_waited(starting.since.elapsed());
                 let reply = self.prepare_in_pod(&starting.flink).await;
                 self.tell_start(&reply);
                 let _ = starting.back.send(reply);
@@ -92,6 +96,7 @@ impl Supervisor {
             back,
             attempts: 0,
             taken,
+            since: Instant::now(),
         });
     }
 

@@ -21,6 +21,7 @@ impl Supervisor {
             shutting_down: self.shutdown.is_some(),
             jobs: self.job_reports(),
         };
+        own().lock_waiting(self.starting.is_some());
         own().stand(status.reachable, &status.jobs, &self.pointer);
         self.status.send_if_modified(|old| {
             let changed = *old != status;

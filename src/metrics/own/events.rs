@@ -156,6 +156,20 @@ impl Own {
         self.follows.with_label_values::<&str>(&[]).inc();
     }
 
+    /// A start has had its turn after this time.
+    pub fn lock_waited(&self, time: Duration) {
+        self.lock_waits
+            .with_label_values::<&str>(&[])
+            .observe(time.as_secs_f64());
+    }
+
+    /// Whether a start waits for its turn.
+    pub fn lock_waiting(&self, waits: bool) {
+        self.lock_waiting
+            .with_label_values::<&str>(&[])
+            .set(f64::from(waits));
+    }
+
     /// Flink's REST interface was asked.
     pub fn requested(&self, time: Duration, answered: bool) {
         let outcome = if answered { "answered" } else { "failed" };
