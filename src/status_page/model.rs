@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::story::{Decision, Mark, Story};
 use crate::control::{JobReport, Status};
-use crate::domain::pointer::{JobEntry, PointKind, RestorePoint};
+use crate::domain::pointer::{JobEntry, PointKind, RestorePoint, Run, Start};
 
 /// The page's data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -165,37 +165,60 @@ fn of_point(point: &RestorePoint, newest: bool) -> Moment {
     }
 }
 
-/// Runs by the restore points they made. What an earlier run started from is not in the pointer any more.
+/// The remembered starts, and runs of which only restore points are left.
 fn lineage(entry: &JobEntry) -> Vec<Life> {
-    let mut lives: Vec<Life> = Vec::new();
-    if let Some(run) = &entry.run {
-        lives.push(Life {
-            run: run.id.to_string(),
-            present: true,
-            started: Some(run.stored.to_string()),
-            from: run.parent.as_ref().map(|parent| parent.path.clone()),
-            known: true,
-            made: Vec::new(),
-        });
-    }
+    let present = entry.run.as_ref();
+    let mut lives: Vec<Life> = present.into_iter().map(of_run).collect();
+    let earlier = entry.starts.iter();
+    lives.extend(
+        earlier
+            .filter(|start| present.is_none_or(|run| run.id != start.run))
+            .map(of_start),
+    );
     for point in &entry.history {
         let run = point.run.as_ref().map(ToString::to_string);
         let run = run.unwrap_or_else(|| "given by hand".to_owned());
         let at = lives.iter().position(|life| life.run == run);
         let at = at.unwrap_or_else(|| {
-            lives.push(Life {
-                run,
-                present: false,
-                started: None,
-                from: None,
-                known: false,
-                made: Vec::new(),
-            });
+            lives.push(Life::forgotten(run));
             lives.len() - 1
         });
         lives[at].made.push(point.path.clone());
     }
     lives
+}
+
+fn of_run(run: &Run) -> Life {
+    Life {
+        present: true,
+        started: Some(run.stored.to_string()),
+        from: run.parent.as_ref().map(|parent| parent.path.clone()),
+        known: true,
+        ..Life::forgotten(run.id.to_string())
+    }
+}
+
+fn of_start(start: &Start) -> Life {
+    Life {
+        started: Some(start.at.to_string()),
+        from: start.from.clone(),
+        known: true,
+        ..Life::forgotten(start.run.to_string())
+    }
+}
+
+impl Life {
+    /// A run of which nothing but its id is remembered.
+    fn forgotten(run: String) -> Self {
+        Self {
+            run,
+            present: false,
+            started: None,
+            from: None,
+            known: false,
+            made: Vec::new(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -221,7 +244,10 @@ mod tests {
                     "id": "222222222222", "parent": {"path": "s3://b/one", "checkpoint-id": 3}, "stored": "2026-01-01T00:00:20Z",
                     "owner": "o", "flink-version": "2.3.0",
                 },
-                "history": [point("s3://b/two", "222222222222", 5, "30"), point("s3://b/one", "111111111111", 3, "10")],
+                "starts": [{
+                    "run": "111111111111", "lineage": 0, "at": "2026-01-01T00:00:00Z", "from": "s3://b/zero", "flink-version": "2.3.0",
+                }],
+                "history": [point("s3://b/two", "222222222222", 5, "30"), point("s3://b/one", "111111111111", 3, "10"), point("s3://b/zero", "000000000000", 1, "05")],
             }},
         });
         let mark = |id, savepoint, at_ms| Mark {
@@ -258,6 +284,7 @@ mod tests {
             .iter()
             .map(|it| (it.kind, it.id, it.newest));
         let wanted = [
+            ("stop", Some(1), false),
             ("stop", Some(3), false),
             ("checkpoint", Some(4), false),
             ("stop", Some(5), true),
@@ -273,8 +300,10 @@ mod tests {
         assert_eq!(lives[0]["from"], "s3://b/one");
         assert_eq!(lives[0]["made"], json!(["s3://b/two"]));
         assert_eq!(lives[1]["made"], json!(["s3://b/one"]));
+        assert_eq!(lives[1]["from"], "s3://b/zero");
+        assert_eq!(lives[2]["made"], json!(["s3://b/zero"]));
         assert_eq!(
-            (&lives[1]["known"], &lives[1]["from"]),
+            (&lives[2]["known"], &lives[2]["from"]),
             (&json!(false), &Value::Null)
         );
     }
