@@ -49,23 +49,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-#[test]
-fn old_savepoints_go_and_those_that_nobody_recorded_are_found() {
-    let cluster = Cluster::new(Version::v2()).drey_env("DREY_HISTORY", 2);
-    let _task_manager = cluster.task_manager();
-    let mut drey = cluster.run();
-    work(&cluster, &mut drey);
-    let made: Vec<PathBuf> = (0..4).map(|_| savepoint(&cluster)).collect();
-    wait_until("the older two are deleted", || {
-        cluster.entry().disposals.is_empty() && cluster.savepoints().len() == 2
-    });
-    assert!(made[2].exists() && made[3].exists());
-    assert!(
-        !made[0].parent().unwrap().exists(),
-        "its own directory goes with it"
-    );
-
-    let history = json_of(&cluster, &["history", "--output", "json"]);
+fn shown_in_the_history(cluster: &Cluster) {
+    let history = json_of(cluster, &["history", "--output", "json"]);
     let job = &history["jobs"]["application"];
     assert_eq!(job["restore-points"].as_array().unwrap().len(), 2);
     assert_eq!(job["restore-points"][0]["reason"], "manual");
@@ -75,15 +60,17 @@ fn old_savepoints_go_and_those_that_nobody_recorded_are_found() {
         text.contains("start of run") && text.contains("from empty state"),
         "{text}"
     );
+}
 
-    // One of this run, and one of a run that nobody knows.
-    let lost = unrecorded(&cluster);
+/// One of this run, and one of a run that nobody knows.
+fn find_unrecorded(cluster: &Cluster, newest: &Path) {
+    let lost = unrecorded(cluster);
     let stranger = cluster.path(&format!(
         "savepoints/default/00000000000f/{:032x}/savepoint-1",
         1
     ));
-    copy(&made[3], &stranger);
-    let dry = json_of(&cluster, &["gc", "--dry-run", "--output", "json"]);
+    copy(newest, &stranger);
+    let dry = json_of(cluster, &["gc", "--dry-run", "--output", "json"]);
     assert_eq!(dry["orphans"].as_array().unwrap().len(), 2);
     assert_eq!(cluster.entry().history.len(), 2, "nothing is done");
     let text = cluster.drey_ok(&["gc"]);
@@ -101,11 +88,30 @@ fn old_savepoints_go_and_those_that_nobody_recorded_are_found() {
     assert!(adopted.is_some_and(|point| point.superseded), "{entry:?}");
     assert_eq!(
         cluster.newest_path(),
-        made[3],
+        newest,
         "what nobody recorded is never chosen"
     );
     assert!(stranger.join("_metadata").exists());
+}
 
+#[test]
+fn old_savepoints_go_and_those_that_nobody_recorded_are_found() {
+    let cluster = Cluster::new(Version::v2()).drey_env("DREY_HISTORY", 2);
+    let _task_manager = cluster.task_manager();
+    let mut drey = cluster.run();
+    work(&cluster, &mut drey);
+    let made: Vec<PathBuf> = (0..4).map(|_| savepoint(&cluster)).collect();
+    wait_until("the older two are deleted", || {
+        cluster.entry().disposals.is_empty() && cluster.savepoints().len() == 2
+    });
+    assert!(made[2].exists() && made[3].exists());
+    assert!(
+        !made[0].parent().unwrap().exists(),
+        "its own directory goes with it"
+    );
+
+    shown_in_the_history(&cluster);
+    find_unrecorded(&cluster, &made[3]);
     let checkpoint = cluster.drey_ok(&["checkpoint"]);
     assert!(checkpoint.trim().parse::<u64>().unwrap() > 0);
     drey.term();
