@@ -7,6 +7,7 @@ mod certificate;
 mod flink;
 pub mod gather;
 mod jobs;
+mod kept;
 pub(crate) mod pods;
 mod pre;
 mod probe;

@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread;
 
@@ -180,6 +181,18 @@ fn reap(main: i32) -> Exit {
     }
 }
 
+/// Who is told of SIGUSR1, instead of Flink.
+static SAVEPOINT: OnceLock<mpsc::Sender<()>> = OnceLock::new();
+
+/// Receives SIGUSR1 from now on, which asks for a savepoint and is not passed on to Flink then. To be called once, before
+/// [`signals`].
+#[must_use]
+pub fn savepoint_signals() -> mpsc::Receiver<()> {
+    let (tell, told) = mpsc::channel(1);
+    drop(SAVEPOINT.set(tell));
+    told
+}
+
 /// Receives this process's signals: the first SIGTERM or SIGINT is told, a second one kills Flink and ends this process
 /// at once, everything else is passed on to Flink.
 ///
@@ -206,6 +219,10 @@ pub fn signals() -> io::Result<mpsc::Receiver<&'static str>> {
                         } else {
                             "SIGINT"
                         });
+                    }
+                    SIGUSR1 if SAVEPOINT.get().is_some() => {
+                        // One that waits will do.
+                        let _ = SAVEPOINT.get().map(|tell| tell.try_send(()));
                     }
                     other => {
                         if let Some(signal) = Signal::from_named_raw(other) {

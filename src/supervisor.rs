@@ -15,6 +15,7 @@ mod leave;
 mod lock;
 mod map;
 mod memory;
+mod nonce;
 mod others;
 mod outcome;
 mod planner;
@@ -174,6 +175,8 @@ struct Job {
     logged: Option<Outcome>,
     /// The pointer could not be written in the last turn.
     unwritable: bool,
+    /// The annotation's value that the present ask is for.
+    nonce: Option<String>,
     /// When the last periodic savepoint was asked for or left out.
     periodic: Option<Timestamp>,
     /// The storage did not answer the last search.
@@ -422,6 +425,7 @@ impl Supervisor {
             self.discover().await;
             self.begin_ordered_stop().await;
             wake = wake.min(self.submit_jobs().await);
+            self.ask_by_nonce();
             wake = wake.min(self.ask_periodic());
             let keys: Vec<String> = self.jobs.keys().cloned().collect();
             for key in keys {
@@ -437,6 +441,7 @@ impl Supervisor {
             self.announce_deadline().await;
         }
         self.answer_ordered_stop().await;
+        self.answer_nonces().await;
         let others = [
             judged,
             started,

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::flink::FlinkConfig;
 use super::rights::{self, Needed};
 use super::storage::{self, Place};
-use super::{Blind, Finding, Sight, pods, rough, table};
+use super::{Blind, Finding, Sight, kept, pods, rough, table};
 use crate::domain::pointer::{JobEntry, PointKind, Pointer, RestorePoint};
 use crate::domain::pointer_map::{Document, Sight as Seen};
 
@@ -81,6 +81,7 @@ pub enum PointFault {
 pub(super) fn findings(cluster: &Cluster, now: Timestamp) -> Vec<Finding> {
     let mut all = vec![pointer(cluster, now)];
     all.extend(cluster.points.iter().map(restore_point));
+    all.extend(cluster.good().and_then(|it| kept::retention(it, now)));
     if let Some(configuration) = &cluster.configuration {
         match configuration {
             Ok(configuration) => {

@@ -123,6 +123,8 @@ checks! {
         "There is one, it is not on the pod's own disk, and the pods can write, list and read it: proved by the last savepoint, which the sidecar has read back.";
     CHECKPOINTING = "checkpointing", Jobs, "Checkpoints",
         "An interval is configured, and a directory. Drey itself keeps them (`RETAIN_ON_CANCELLATION`).";
+    RETENTION = "retention", Jobs, "Retention",
+        "Old savepoints that are to be deleted are, within the hour.";
     HIGH_AVAILABILITY = "high-availability", Jobs, "High availability",
         "It has a storage directory, and several JobManagers have high availability.";
     SERVICE_ACCOUNT = "service-account", Jobs, "Rights of the service account",

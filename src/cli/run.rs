@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::{TRY_AGAIN, USAGE, failure, runtime, settings};
 use crate::config::{Settings, SettingsArgs};
-use crate::control::{self, Call, Incoming, Status};
+use crate::control::{self, Call, Incoming, Reply, SavepointCall, Status};
 use crate::kubernetes::Kube;
 use crate::launcher::{Command, LaunchError, Launcher, TaskManager, leave_behind};
 use crate::metrics;
@@ -29,7 +29,7 @@ Example:
   drey run -- bin/standalone-job.sh start-foreground --job-classname org.example.Orders
 
 SIGTERM or SIGINT stops the job with a savepoint, reads it back, records it, and ends Flink. The next `drey run` with the \
-same state directory resumes from there. A second SIGTERM kills Flink at once.";
+same state directory resumes from there. A second SIGTERM kills Flink at once. SIGUSR1 takes a savepoint, and the job runs on.";
 
 /// A command that starts Flink.
 #[derive(Debug, clap::Args)]
@@ -51,6 +51,7 @@ pub(super) struct SidecarArgs {
 /// Launcher and supervisor in one process.
 pub(super) fn run(args: &RunArgs, env: Vec<(OsString, OsString)>) -> anyhow::Result<ExitCode> {
     let settings = settings(&args.settings, env)?;
+    let savepoints = process::savepoint_signals();
     let signals = process::signals()?;
     let command =
         Command::new(&args.command, settings.mode).map_err(|error| launch_error(&error.into()))?;
@@ -63,7 +64,9 @@ pub(super) fn run(args: &RunArgs, env: Vec<(OsString, OsString)>) -> anyhow::Res
     metrics::serve(&settings).map_err(|error| failure(one_line(&error, 2000), USAGE))?;
     status_page::serve(&settings);
     runtime()?.block_on(async {
-        let (supervisor, _, _) = supervise(settings).await?;
+        let timeout = settings.savepoint_timeout;
+        let (supervisor, calls, _) = supervise(settings).await?;
+        tokio::spawn(savepoint_by_signal(savepoints, calls, timeout));
         tokio::select! {
             code = launcher.run() => exit(code),
             _ = supervisor => Err(failure("the supervisor ended", 1)),
@@ -96,12 +99,14 @@ pub(super) fn sidecar(
     env: Vec<(OsString, OsString)>,
 ) -> anyhow::Result<ExitCode> {
     let settings = settings(&args.settings, env)?;
+    let savepoints = process::savepoint_signals();
     let mut signals = process::signals()?;
     metrics::serve_when_possible(&settings);
     status_page::serve(&settings);
-    let budget = settings.shutdown_timeout;
+    let (budget, timeout) = (settings.shutdown_timeout, settings.savepoint_timeout);
     runtime()?.block_on(async {
         let (supervisor, calls, status) = supervise(settings).await?;
+        tokio::spawn(savepoint_by_signal(savepoints, calls.clone(), timeout));
         let told = async {
             let signal = signals.recv().await;
             info!(signal, "Asked to end");
@@ -115,6 +120,29 @@ pub(super) fn sidecar(
             () = told => Ok(ExitCode::SUCCESS),
         }
     })
+}
+
+/// Takes a savepoint for each SIGUSR1, one after the other.
+async fn savepoint_by_signal(
+    mut signals: mpsc::Receiver<()>,
+    calls: mpsc::Sender<Incoming>,
+    timeout: Duration,
+) {
+    while signals.recv().await.is_some() {
+        info!("Savepoint asked for by SIGUSR1");
+        let call = Call::Savepoint(SavepointCall {
+            stop: false,
+            drain: false,
+            format: None,
+            job: None,
+            timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+        });
+        let (back, reply) = oneshot::channel();
+        let _ = calls.send((call, back)).await;
+        if let Ok(Reply::Failed { error, .. }) = reply.await {
+            warn!(error, "No savepoint for SIGUSR1");
+        }
+    }
 }
 
 /// Stops the jobs, should nobody else have asked for it, and waits for Flink's end.

@@ -16,7 +16,7 @@ use super::savepoint::{SavepointFormat, SavepointKind, TriggerId};
 
 mod kept;
 
-pub use kept::{Disposal, Start};
+pub use kept::{Disposal, Requested, Start};
 
 /// The key of the only job of a cluster in Application mode.
 pub const APPLICATION: &str = "application";
@@ -118,6 +118,9 @@ pub struct JobEntry {
     /// Savepoints that are being deleted, in this order. Stored before the first file goes, taken out after the last one.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub disposals: Vec<Disposal>,
+    /// The last savepoint that was asked for by annotation.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub requested: Option<Requested>,
 }
 
 impl JobEntry {

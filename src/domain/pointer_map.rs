@@ -30,6 +30,9 @@ pub const REQUEST: &str = "request.";
 /// What the key of an answer begins with.
 pub const ANSWER: &str = "answer.";
 
+/// The annotation by which people and pipelines ask for a savepoint: each new value once.
+pub const SAVEPOINT_REQUEST: &str = "drey.io/savepoint-request";
+
 /// The annotation that counts the pointer's writes: where it stands and the pointer does not, somebody took it away.
 pub const GENERATION: &str = "drey.io/generation";
 
@@ -50,6 +53,8 @@ pub struct Document {
     pub requests: BTreeMap<String, Request>,
     /// What is known of configurations, as text. Written by itself.
     pub configuration: Option<String>,
+    /// The annotation [`SAVEPOINT_REQUEST`]. Read only.
+    pub savepoint_request: Option<String>,
     /// Requests that cannot be understood, and why. Read only.
     pub unreadable: BTreeMap<String, String>,
     /// What was answered, by name. Read only.
@@ -206,6 +211,8 @@ pub struct Keys {
     pub binary: BTreeMap<String, usize>,
     /// The annotation [`GENERATION`].
     pub generation: Option<String>,
+    /// The annotation [`SAVEPOINT_REQUEST`].
+    pub savepoint_request: Option<String>,
 }
 
 impl Document {
@@ -227,6 +234,11 @@ impl Document {
                 _ => None,
             },
             immutable,
+            // What is longer is no nonce, and would have to be stored.
+            savepoint_request: keys
+                .savepoint_request
+                .clone()
+                .filter(|nonce| !nonce.is_empty() && nonce.len() <= 200),
             ..Self::default()
         };
         for (key, text) in &keys.text {

@@ -17,7 +17,7 @@ use super::watch::{Target, watch_object};
 use crate::domain::pointer::Pointer;
 use crate::domain::pointer_map::{
     ANSWER, CONFIGURATION, Document, GENERATION, Keys, LOCK, POINTER, REQUEST, Request,
-    SAVEPOINT_PATH, Sight, Version,
+    SAVEPOINT_PATH, SAVEPOINT_REQUEST, Sight, Version,
 };
 use crate::pointer_file;
 
@@ -388,6 +388,7 @@ fn read(cluster_id: &str, map: &ConfigMap) -> Document {
             .map(|(key, bytes)| (key.clone(), bytes.0.len()))
             .collect(),
         generation: annotations.and_then(|all| all.get(GENERATION).cloned()),
+        savepoint_request: annotations.and_then(|all| all.get(SAVEPOINT_REQUEST).cloned()),
     };
     let immutable = map.immutable == Some(true);
     Document::read(cluster_id, version(map), &keys, immutable)

@@ -109,9 +109,19 @@ impl Supervisor {
         }
         own().periodic("taken");
         self.periodic_done(key, now);
+        self.ask_plain(key, TriggerReason::Periodic);
+    }
+
+    /// A savepoint by annotation or signal.
+    pub(super) fn ask_manual(&mut self, key: &str) {
+        self.ask_plain(key, TriggerReason::Manual);
+    }
+
+    fn ask_plain(&mut self, key: &str, reason: TriggerReason) {
+        let now = Timestamp::now();
         let ask = Ask {
             kind: SavepointKind::Savepoint,
-            reason: TriggerReason::Periodic,
+            reason,
             format: self.stop_format(),
             other_format: None,
             directory: self.savepoint_dir(key),

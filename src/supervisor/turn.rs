@@ -8,7 +8,9 @@ use tracing::{debug, error, info, warn};
 use super::Supervisor;
 use crate::domain::budget::after;
 use crate::domain::job::JobStatus;
-use crate::domain::pointer::{Ended, Intent, JobEntry, PointKind, RestorePoint, TriggerReason};
+use crate::domain::pointer::{
+    Ended, Intent, JobEntry, PointKind, Requested, RestorePoint, TriggerReason,
+};
 use crate::domain::savepoint::{
     FailureCause, OperationStatus, SavepointKind, SavepointRequest, TriggerId,
 };
@@ -116,7 +118,10 @@ impl Supervisor {
                     return self.unwritable(key);
                 }
             }
-            Action::Settle(outcome) => return self.settle_job(key, outcome),
+            Action::Settle(outcome) => {
+                self.refuse_nonce(key, &outcome).await;
+                return self.settle_job(key, outcome);
+            }
         }
         Next::Turn
     }
@@ -139,10 +144,20 @@ impl Supervisor {
         let (job_id, trigger_id, reason) = (intent.job_id, intent.trigger, intent.reason);
         let stop = matches!(intent.kind, SavepointKind::Stop { .. });
         let noted = intent.location.is_some();
-        if !self
-            .update(key, |entry| entry.intent = Some(intent.clone()))
-            .await
-        {
+        let nonce = self.jobs.get(key).and_then(|job| job.nonce.clone());
+        let requested = nonce.map(|nonce| Requested {
+            nonce,
+            since: intent.stored,
+            failure: None,
+            answer: None,
+        });
+        let store = |entry: &mut JobEntry| {
+            entry.intent = Some(intent.clone());
+            if requested.is_some() {
+                entry.requested.clone_from(&requested);
+            }
+        };
+        if !self.update(key, store).await {
             return self.unwritable(key);
         }
         if noted {

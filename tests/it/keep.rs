@@ -4,9 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use drey::domain::pointer::TriggerReason;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, Process, Version, wait_until};
+use crate::support::{Cluster, Process, Version, signal, wait_until};
 
 const KILLED: i32 = -9;
 
@@ -112,6 +113,11 @@ fn old_savepoints_go_and_those_that_nobody_recorded_are_found() {
 
     shown_in_the_history(&cluster);
     find_unrecorded(&cluster, &made[3]);
+    // By signal: the supervisor takes it, and Flink does not hear of it.
+    signal(drey.pid(), Signal::USR1);
+    drey.wait_for_log("Savepoint asked for by SIGUSR1");
+    wait_until("a newer savepoint", || cluster.newest_path() != made[3]);
+
     let checkpoint = cluster.drey_ok(&["checkpoint"]);
     assert!(checkpoint.trim().parse::<u64>().unwrap() > 0);
     drey.term();

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 
 use super::*;
-use crate::domain::pointer::{PointKind, Pointer, RestorePoint, TriggerReason};
+use crate::domain::pointer::{Disposal, PointKind, Pointer, RestorePoint, TriggerReason};
 use crate::domain::pointer_map::{Document, Sight as Seen};
 
 const SAVEPOINT: &str = "s3://b/savepoints/orders/0123456789ab/x/savepoint-1";
@@ -441,4 +441,28 @@ fn flinks_configuration_is_that_of_the_pod() {
         super::super::flink::configuration(&Pod::default(), &[]).entries,
         none
     );
+}
+
+#[test]
+fn savepoints_that_should_be_gone_and_are_not_are_told() {
+    let waiting = |hours: i64| {
+        move |cluster: &mut Cluster| {
+            let mut pointer = pointer(vec![point(3)]);
+            let since = now() - jiff::SignedDuration::from_hours(hours);
+            pointer.entry("application").disposals.push(Disposal {
+                path: SAVEPOINT.to_owned(),
+                since,
+                size: None,
+            });
+            cluster.pointer = Ok(Some(document(pointer)));
+        }
+    };
+    let told = |hours| {
+        let all = found(waiting(hours));
+        let finding = all.into_iter().find(|it| it.id == "retention");
+        finding.map(|it| it.state)
+    };
+    assert_eq!(told(0), Some(State::Ok));
+    assert_eq!(told(2), Some(State::Warning));
+    assert!(found(|_| {}).iter().all(|it| it.id != "retention"));
 }

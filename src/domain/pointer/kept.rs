@@ -59,6 +59,22 @@ pub struct Disposal {
     pub size: Option<u64>,
 }
 
+/// A savepoint that was asked for by the annotation `drey.io/savepoint-request`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Requested {
+    /// The annotation's value. Stored with the intent, so that the same one does nothing twice.
+    pub nonce: String,
+    /// When its intent was stored: a restore point that was begun since is its savepoint.
+    pub since: Timestamp,
+    /// Why there is no savepoint.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub failure: Option<String>,
+    /// What was answered.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub answer: Option<String>,
+}
+
 impl JobEntry {
     /// Remembers the start of the present run. May be called again.
     pub fn note_start(&mut self) {

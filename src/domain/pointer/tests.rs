@@ -380,10 +380,12 @@ prop_compose! {
         ended in prop::option::of((time(), text())), frozen in prop::option::of(text()), cleared in any::<bool>(),
         up in prop::option::of((run_id(), time(), any::<Option<i64>>())), history in prop::collection::vec(points(), 0..4),
         starts in prop::collection::vec(starts(), 0..3), disposals in prop::collection::vec(disposals(), 0..3),
+        requested in prop::option::of((text(), time(), prop::option::of(text()), prop::option::of(text()))),
     ) -> JobEntry {
         let ended = ended.map(|(at, owner)| Ended { status: JobStatus::Canceled, at, owner });
         let up = up.map(|(run, since, checkpoint)| Up { run, since, checkpoint });
-        JobEntry { lineage, run, intent, ended, frozen, cleared, up, history, starts, disposals }
+        let requested = requested.map(|(nonce, since, failure, answer)| Requested { nonce, since, failure, answer });
+        JobEntry { lineage, run, intent, ended, frozen, cleared, up, history, starts, disposals, requested }
     }
 }
 
