@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::domain::pointer::{FORMAT, Pointer};
@@ -219,8 +220,21 @@ pub fn to_json(pointer: &Pointer) -> String {
 /// # Errors
 /// When any step fails; the file at `path` is then as it was.
 pub fn write_durably(path: &Path, text: &str) -> Result<(), PointerError> {
+    write_with(path, text, 0o666)
+}
+
+/// [`write_durably`], readable for the owner alone: Flink's configuration may hold secrets.
+///
+/// # Errors
+/// As [`write_durably`].
+pub fn write_privately(path: &Path, text: &str) -> Result<(), PointerError> {
+    write_with(path, text, 0o600)
+}
+
+/// `mode` is what the umask leaves of it.
+fn write_with(path: &Path, text: &str, mode: u32) -> Result<(), PointerError> {
     let new = with_suffix(path, ".new");
-    let written = write_synced(&new, text).and_then(|()| {
+    let written = write_synced(&new, text, mode).and_then(|()| {
         kill_point("before-pointer-rename");
         fs::rename(&new, path).map_err(io_error("replace", path))
     });
@@ -234,8 +248,12 @@ pub fn write_durably(path: &Path, text: &str) -> Result<(), PointerError> {
         .map_err(io_error("sync", directory))
 }
 
-fn write_synced(path: &Path, text: &str) -> Result<(), PointerError> {
-    let mut file = File::create(path).map_err(io_error("write", path))?;
+fn write_synced(path: &Path, text: &str, mode: u32) -> Result<(), PointerError> {
+    // One that a crash has left may have another mode.
+    let _ = fs::remove_file(path);
+    let mut open = OpenOptions::new();
+    open.write(true).create(true).truncate(true).mode(mode);
+    let mut file = open.open(path).map_err(io_error("write", path))?;
     file.write_all(text.as_bytes())
         .and_then(|()| file.sync_all())
         .map_err(io_error("write", path))

@@ -9,6 +9,7 @@ use super::flink::FlinkConfig;
 use super::rights::{self, Needed};
 use super::storage::{self, Place};
 use super::{Blind, Finding, Sight, kept, pods, rough, table};
+use crate::domain::changes::Record;
 use crate::domain::pointer::{JobEntry, PointKind, Pointer, RestorePoint};
 use crate::domain::pointer_map::{Document, Sight as Seen};
 
@@ -92,12 +93,43 @@ pub(super) fn findings(cluster: &Cluster, now: Timestamp) -> Vec<Finding> {
             Err(blind) => all.push(Finding::blind(&table::CHECKPOINTING, blind)),
         }
     }
+    all.extend(changes(cluster));
     if let Some(account) = &cluster.account {
         all.push(rights::pod_finding(account, &cluster.id));
     }
     all.into_iter()
         .map(|finding| finding.on(cluster.subject()))
         .collect()
+}
+
+/// What became of the last change of Flink's configuration, where Drey applies them.
+fn changes(cluster: &Cluster) -> Option<Finding> {
+    let check = &table::CONFIGURATION;
+    let text = cluster
+        .pointer
+        .as_ref()
+        .ok()?
+        .as_ref()?
+        .configuration
+        .as_ref()?;
+    let Ok(record) = serde_json::from_str::<Record>(text) else {
+        let remedy =
+            "remove the key configuration.json of the pointer's ConfigMap: it is made again";
+        return Some(Finding::warning(
+            check,
+            "its record cannot be understood",
+            remedy,
+        ));
+    };
+    Some(match (record.failed, record.trial) {
+        (Some(failed), _) => {
+            let found = format!("the last change was rolled back, since {}", failed.why);
+            let remedy = "`drey diff` shows the change: correct it, or put back what stood there";
+            Finding::warning(check, found, remedy)
+        }
+        (None, Some(_)) => Finding::ok(check, "a change is being tried"),
+        (None, None) => Finding::ok(check, "what stands there is in effect"),
+    })
 }
 
 /// How long the last savepoint took, from the request until it was read back.

@@ -127,6 +127,8 @@ checks! {
         "Old savepoints that are to be deleted are, within the hour.";
     HIGH_AVAILABILITY = "high-availability", Jobs, "High availability",
         "It has a storage directory, and several JobManagers have high availability.";
+    CONFIGURATION = "configuration", Jobs, "Flink's configuration",
+        "`on-config-change`: what stands in the ConfigMap is in effect, and was not rolled back.";
     SERVICE_ACCOUNT = "service-account", Jobs, "Rights of the service account",
         "Flink's service account may do what `deploy/rbac.yaml` grants.";
 }

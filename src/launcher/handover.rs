@@ -13,7 +13,7 @@ use tracing::debug;
 use super::{LaunchError, Running};
 use crate::control::Prepare;
 use crate::domain::pointer::RunId;
-use crate::pointer_file::write_durably;
+use crate::pointer_file::write_privately;
 use crate::process::{Flink, Identity};
 
 /// Carries the run id in Flink's environment. Not `DREY_…`, which is for settings.
@@ -33,7 +33,7 @@ pub(super) fn remember(state_dir: &Path, run: &RunId, flink: &Prepare) -> Result
         flink: flink.clone(),
     };
     let text = serde_json::to_string_pretty(&left).expect("only string keys");
-    write_durably(&file(state_dir), &text).map_err(LaunchError::Remember)
+    write_privately(&file(state_dir), &text).map_err(LaunchError::Remember)
 }
 
 /// To be called when Flink has ended.

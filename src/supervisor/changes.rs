@@ -15,18 +15,23 @@ use super::cluster::is_application;
 use crate::changes::{content, directory_flaws};
 use crate::control::Prepare;
 use crate::domain::budget::after;
+use crate::domain::cause::Owner;
 use crate::domain::changes::{
     Change, Content, Files, OnChange, Record, Step, Version, View, judge, next,
 };
 use crate::domain::pointer::{APPLICATION, TriggerReason};
 use crate::domain::supervise::{Evidence, Outcome, Process, ready};
 use crate::flink::version::FlinkVersion;
+use crate::kubernetes::OwnerSight;
 use crate::kubernetes::events::Event;
 use crate::metrics::own;
 
 mod begin;
 mod diff;
 mod record;
+
+/// A ConfigMap and the Deployment beside it change one after the other: what makes a new pod brings the configuration along.
+const TOGETHER: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// After a savepoint that failed the change is tried again.
 const AGAIN: std::time::Duration = std::time::Duration::from_secs(60);
@@ -49,6 +54,8 @@ pub(super) struct Changes {
     told: Option<String>,
     /// Flink is ended to be started again.
     pub(super) restarts: bool,
+    /// When the ConfigMap was seen to change last.
+    seen_at: Option<Timestamp>,
     /// The last attempt has failed.
     not_before: Option<Timestamp>,
     /// TaskManagers of another configuration are there.
@@ -166,6 +173,10 @@ impl Supervisor {
             self.notice_failed_stop().await;
             return None;
         }
+        let quiet = self.changes.seen_at.map(|at| after(at, TOGETHER));
+        if let Some(at) = quiet.filter(|at| Timestamp::now() < *at) {
+            return Some(at);
+        }
         let running = self.changes.running.take()?;
         let again = self.take_step(&running).await;
         self.changes.running = Some(running);
@@ -241,6 +252,13 @@ impl Supervisor {
     }
 
     async fn apply(&mut self, record: &Record, wanted: Version, names: &str) {
+        if let Some(pod) = &mut self.pod {
+            pod.refresh_owner().await;
+            if pod.owner.as_ref().map(OwnerSight::wants) == Some(Owner::NewTemplate) {
+                // The rollout stops the job anyway.
+                return;
+            }
+        }
         let taken = self
             .jobs
             .get(APPLICATION)

@@ -33,7 +33,7 @@ impl Supervisor {
                 self.jobs.clear();
                 self.flink_is_over().await;
             }
-            let again = self.tries();
+            let again = self.tries() && !settled.iter().any(is_over);
             if let Some(back) = self.exited.take() {
                 let _ = back.send(Reply::Settled { settled, again });
             }
@@ -44,7 +44,7 @@ impl Supervisor {
             .as_ref()
             .is_some_and(|cluster| cluster.application);
         let over = self.shutdown.is_some()
-            || self.changes.restarts
+            || self.restarts_for_change()
             || self.gives_session_way()
             || (application
                 && settled
@@ -82,7 +82,7 @@ impl Supervisor {
             self.jobs.clear();
             self.flink_is_over().await;
             let settled = Vec::new();
-            let again = self.tries();
+            let again = false;
             let _ = back.send(Reply::Settled { settled, again });
         }
     }
@@ -122,7 +122,7 @@ impl Supervisor {
     /// In a pod that stays, Flink is started anew: the job was handed over and may come back, or a finished one is waited
     /// beside, since a container that ends is started again by the kubelet.
     fn after_end(&self, settled: &[Settled]) -> Then {
-        let again = self.changes.restarts || self.starts_failed_again(settled);
+        let again = self.restarts_for_change() || self.starts_failed_again(settled);
         if self.shutdown.is_none() && again {
             return Then::Again;
         }
@@ -197,6 +197,12 @@ impl Supervisor {
             reason,
         }
     }
+}
+
+/// It has its end, or somebody stopped it: a configuration has nothing to do with that.
+fn is_over(job: &Settled) -> bool {
+    use SettledOutcome::{Finished, Recorded};
+    matches!(job.outcome, Recorded | Finished)
 }
 
 fn all_finished(settled: &[Settled]) -> bool {

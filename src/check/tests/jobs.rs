@@ -466,3 +466,23 @@ fn savepoints_that_should_be_gone_and_are_not_are_told() {
     assert_eq!(told(2), Some(State::Warning));
     assert!(found(|_| {}).iter().all(|it| it.id != "retention"));
 }
+
+#[test]
+fn a_configuration_that_was_rolled_back_is_a_warning() {
+    let mut cluster = cluster();
+    let mut with = |text: &str| {
+        if let Ok(Some(document)) = &mut cluster.pointer {
+            document.configuration = Some(text.to_owned());
+        }
+        let all = super::super::jobs::findings(&cluster, now());
+        let found = all
+            .into_iter()
+            .find(|finding| finding.id == "configuration");
+        found.map(|finding| (finding.state, finding.found))
+    };
+    let (state, found) = with(r#"{"failed":{"digest":"1","why":"it died"}}"#).expect("a finding");
+    assert_eq!(state, State::Warning);
+    assert!(found.contains("it died"), "{found}");
+    assert_eq!(with("{}").expect("a finding").0, State::Ok);
+    assert_eq!(with("[").expect("a finding").0, State::Warning);
+}

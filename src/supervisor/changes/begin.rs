@@ -10,6 +10,7 @@ use crate::changes::content;
 use crate::control::{Prepare, Reply};
 use crate::domain::budget::after;
 use crate::domain::changes::{Content, Files, OnChange, Record, Start, Version, at_start};
+use crate::domain::pointer::{APPLICATION, JobEntry, TriggerReason};
 use crate::domain::supervise::Process;
 use crate::flink::version::FlinkVersion;
 use crate::kubernetes::pods::ConfigMapMount;
@@ -87,6 +88,14 @@ impl Supervisor {
         }
     }
 
+    /// Flink is ended to be started again, also by a supervisor that finds the job stopped for it.
+    pub(in crate::supervisor) fn restarts_for_change(&self) -> bool {
+        let entry = self.pointer.jobs.get(APPLICATION);
+        let reason = entry.and_then(JobEntry::newest).map(|point| point.reason);
+        let stopped = self.run_is_stopped() && reason == Some(TriggerReason::ConfigChange);
+        self.changes.restarts || stopped
+    }
+
     /// What Flink ended with was a configuration that is tried: it is started again, and in the end with the last good one.
     pub(in crate::supervisor) fn tries(&mut self) -> bool {
         let going = self.shutdown.is_some() || self.is_told_to_go() || self.gave_up_lock();
@@ -124,7 +133,12 @@ impl Supervisor {
     /// The watch has shown what stands in the ConfigMap; `None`: it is gone.
     pub(in crate::supervisor) fn see_configuration(&mut self, files: Option<Files>) {
         match files {
-            Some(files) => self.changes.object = Object::Seen(files),
+            Some(files) => {
+                if matches!(self.changes.object, Object::Seen(_)) {
+                    self.changes.seen_at = Some(Timestamp::now());
+                }
+                self.changes.object = Object::Seen(files);
+            }
             // One that is made again, as some tools do: what stood there stays until then.
             None if self.changes.object == Object::Awaited => {
                 self.changes.object = Object::Unwatched;

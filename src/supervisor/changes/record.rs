@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use tracing::{error, warn};
 
 use crate::domain::changes::Record;
-use crate::pointer_file::write_durably;
+use crate::pointer_file::write_privately;
 use crate::store::Store;
 use crate::supervisor::Supervisor;
 use crate::telemetry::one_line;
@@ -60,7 +60,7 @@ impl Supervisor {
         let file = self.record_file();
         let kept = match self.store.map() {
             Some(map) => map.keep_configuration(&text).await,
-            None => write_durably(&file, &text),
+            None => write_privately(&file, &text),
         };
         match kept {
             Ok(()) => {
