@@ -346,14 +346,7 @@ impl Supervisor {
                     self.wants_start(flink, back);
                     return true;
                 }
-                // What had to end has ended: a sidecar outlives its Flink.
-                self.shutdown = None;
-                // Flink's own keys say how its storage is reached.
-                self.storage = storage_for(&self.settings, &flink.configuration);
-                match self.choose_configuration(&flink).await {
-                    Some(reply) => reply,
-                    None => self.prepare(&flink).await,
-                }
+                self.prepare_alone(&flink).await
             }
             Call::Mounted { files } => {
                 self.mounted(files);

@@ -232,6 +232,14 @@ impl Record {
         self.failed.as_ref().is_some_and(|it| it.digest == digest)
     }
 
+    /// What the JobManager was started with last, and how the part of it is named that concerns TaskManagers.
+    #[must_use]
+    pub fn for_task_managers(&self) -> Option<(&str, &Files)> {
+        let started = self.trial.as_ref().filter(|it| it.deadline.is_some());
+        let version = started.map(|trial| &trial.version).or(self.good.as_ref())?;
+        Some((self.task_managers.as_deref()?, &version.files))
+    }
+
     fn tries(&self, digest: &str) -> bool {
         let trial = self.trial.as_ref();
         trial.is_some_and(|trial| trial.version.digest == digest)

@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process;
 
-use crate::changes::read_files;
+use crate::changes::{content, read_files};
 use crate::config::{Ports, Settings};
 use crate::control::{Prepare, StartOrder};
 use crate::domain::changes::Files;
@@ -231,13 +231,21 @@ impl Configuration {
         &self,
         command: &Command,
         state_dir: &Path,
+        ordered: Option<&Files>,
     ) -> Result<process::Command, LaunchError> {
-        let (directory, copy) = self.seed(state_dir, None)?;
+        let (directory, copy) = self.seed(state_dir, ordered)?;
         let set = self.reporter(command, &directory)?;
         edit(&directory, &[], &set)?;
         let mut command = command.with_keys(&set, &[], &[], &copy);
         self.shadow(&mut command, &directory, &copy)?;
         Ok(command)
+    }
+
+    /// Names what of the user's configuration concerns TaskManagers; `None`: it cannot be read.
+    pub(super) fn of_task_managers(&self) -> Option<String> {
+        let files = read_files(&self.directory).ok()?;
+        let content = content(&files, self.version).ok()?;
+        Some(content.of_task_managers())
     }
 
     /// What Flink's own reporter needs, where Drey serves its metrics.

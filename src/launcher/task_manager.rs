@@ -9,9 +9,10 @@ use tracing::{info, warn};
 use super::KILL_AFTER;
 use super::command::Command;
 use super::configuration::{Configuration, LaunchError};
-use super::follow::Follow;
+use super::follow::{Follow, Restart};
 use super::hold::Hold;
 use crate::config::Settings;
+use crate::domain::changes::Files;
 use crate::metrics::own;
 use crate::process::Flink;
 
@@ -53,9 +54,16 @@ impl TaskManager {
     /// # Errors
     /// When it cannot be started.
     pub async fn run(mut self) -> Result<i32, LaunchError> {
-        let mut follow = Follow::new(&self.settings).await;
+        // In native mode the JobManager replaces its TaskManagers.
+        let given = self
+            .configuration
+            .as_ref()
+            .filter(|_| !self.command.is_native());
+        let given = given.and_then(Configuration::of_task_managers);
+        let mut follow = Follow::new(&self.settings, given).await;
+        let mut ordered: Option<Files> = None;
         loop {
-            let flink = self.spawn()?;
+            let flink = self.spawn(ordered.as_ref())?;
             let exit = tokio::select! {
                 exit = flink.exited() => exit,
                 signal = self.signals.recv() => {
@@ -63,9 +71,17 @@ impl TaskManager {
                     self.end(&flink).await;
                     flink.exited().await
                 }
-                job_manager = follow.successor() => {
-                    info!(job_manager, "Another pod runs the JobManager: the TaskManager is started again");
-                    own().followed();
+                restart = follow.restart() => {
+                    match restart {
+                        Restart::Successor(job_manager) => {
+                            info!(job_manager, "Another pod runs the JobManager: the TaskManager is started again");
+                            own().followed();
+                        }
+                        Restart::Configuration(files) => {
+                            info!("The JobManager has another configuration: the TaskManager is started again with it");
+                            ordered = Some(files);
+                        }
+                    }
                     flink.terminate();
                     killed_late(&flink).await;
                     continue;
@@ -76,10 +92,10 @@ impl TaskManager {
         }
     }
 
-    fn spawn(&self) -> Result<Flink, LaunchError> {
+    fn spawn(&self, ordered: Option<&Files>) -> Result<Flink, LaunchError> {
         let mut command = match &self.configuration {
             Some(configuration) => {
-                configuration.task_manager(&self.command, &self.settings.state_dir)?
+                configuration.task_manager(&self.command, &self.settings.state_dir, ordered)?
             }
             None => self.command.plain(),
         };

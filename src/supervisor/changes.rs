@@ -210,7 +210,9 @@ impl Supervisor {
                 let mut names = difference.names();
                 let standalone = self.cluster.as_ref().is_some_and(|cluster| !cluster.native);
                 if standalone && difference.concerns_task_managers() {
-                    names.push_str("; TaskManagers keep what they have until they are restarted");
+                    names.push_str(
+                        "; TaskManagers with the same configuration are started again as well",
+                    );
                 }
                 self.apply(&record, Version { digest, files }, &names).await;
             }

@@ -81,6 +81,18 @@ pub(super) fn unused(run: &Run, entry: &JobEntry, choice: Option<&Choice>) -> bo
 }
 
 impl Supervisor {
+    /// Outside Kubernetes, where nobody has to be waited for.
+    pub(super) async fn prepare_alone(&mut self, flink: &Prepare) -> Reply {
+        // What had to end has ended: a sidecar outlives its Flink.
+        self.shutdown = None;
+        // Flink's own keys say how its storage is reached.
+        self.storage = storage_for(&self.settings, &flink.configuration);
+        match self.choose_configuration(flink).await {
+            Some(reply) => reply,
+            None => self.prepare(flink).await,
+        }
+    }
+
     /// The storage is the one that `flink` has.
     pub(super) async fn prepare(&mut self, flink: &Prepare) -> Reply {
         for _ in 0..super::write::CONFLICTS {

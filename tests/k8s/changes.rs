@@ -59,6 +59,16 @@ fn wait_known(job: &Job) {
     });
 }
 
+/// All TaskManagers have the new configuration, with three slots each.
+fn wait_slots(run: &Run) {
+    eventually("TaskManagers of the new configuration", || {
+        let all = run.rest.try_get("/taskmanagers")?;
+        let all = all["taskmanagers"].as_array()?.clone();
+        let new = |task_manager: &Value| task_manager["slotsNumber"] == 3;
+        (!all.is_empty() && all.iter().all(new)).then_some(())
+    });
+}
+
 /// TaskManagers as well: Flink makes them, so those of the old configuration are ended.
 #[test]
 fn an_edited_configuration_takes_effect_in_native_mode() {
@@ -78,12 +88,7 @@ fn an_edited_configuration_takes_effect_in_native_mode() {
     let restored = after.restored().unwrap();
     assert!(restored.starts_with("/state/savepoints/"), "{restored}");
     job.wait_told("ConfigApplied", "works");
-    eventually("TaskManagers of the new configuration", || {
-        let all = after.rest.try_get("/taskmanagers")?;
-        let all = all["taskmanagers"].as_array()?.clone();
-        let new = |task_manager: &Value| task_manager["slotsNumber"] == 3;
-        (!all.is_empty() && all.iter().all(new)).then_some(())
-    });
+    wait_slots(&after);
     // On the pod and on its owner.
     let told: BTreeSet<String> = job.told("ConfigChanged").into_iter().collect();
     assert_eq!(told.len(), 1, "one restart: {told:?}");
@@ -106,9 +111,13 @@ fn in_standalone_mode_a_good_edit_takes_effect_a_bad_one_is_refused_and_a_deadly
     let before = job.start_and_work();
     wait_known(&job);
 
-    edit(&job, "example-config", with(&format!("{KEY}: 3")));
+    edit(&job, "example-config", |text| {
+        let text = text.replace("numberOfTaskSlots: 2", "numberOfTaskSlots: 3");
+        with(&format!("{KEY}: 3"))(&text)
+    });
     let after = runs_again(&job, &before);
     assert_eq!(in_effect(&after, KEY).as_deref(), Some("3"));
+    wait_slots(&after);
     job.wait_told("ConfigApplied", "works");
 
     edit(
