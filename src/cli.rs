@@ -1,6 +1,7 @@
 //! The commands.
 mod check;
 mod checkpoint;
+mod completion;
 pub mod config;
 mod diff;
 mod gc;
@@ -16,6 +17,7 @@ mod restore;
 mod run;
 mod savepoint;
 mod status;
+mod watch;
 mod webhook;
 
 use std::ffi::OsString;
@@ -107,6 +109,9 @@ enum Command {
     Check(check::CheckArgs),
     /// Show the effective settings and where each comes from
     Config(ConfigArgs),
+    /// Print a script with which a shell completes commands and flags
+    #[command(after_help = completion::HELP)]
+    Completion(completion::CompletionArgs),
 }
 
 /// An error that decides on the exit code.
@@ -188,6 +193,7 @@ fn dispatch(command: Command, env: Vec<(OsString, OsString)>) -> anyhow::Result<
         Command::Inject(args) => inject::inject(&args),
         Command::Uninject(args) => inject::uninject(&args),
         Command::Check(args) => check::run(&args, env),
+        Command::Completion(args) => completion::run(&args),
         Command::Config(args) => {
             config::run(&args, env, &mut io::stdout())?;
             Ok(ExitCode::SUCCESS)

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use super::config::Output;
-use super::{USAGE, demand, failure, print, runtime, settings, unexpected};
+use super::{USAGE, demand, failure, print, runtime, settings, unexpected, watch};
 use crate::config::{Settings, SettingsArgs};
 use crate::control::{Call, JobReport, Reply, Status};
 use crate::status_page::server::Server;
@@ -20,6 +20,9 @@ use crate::telemetry::one_line;
 pub(super) struct StatusArgs {
     #[command(flatten)]
     settings: SettingsArgs,
+    /// Show it again whenever something changes, until interrupted
+    #[arg(long)]
+    watch: bool,
     /// How it is shown
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -42,6 +45,9 @@ pub(super) fn run(args: &StatusArgs, env: Vec<(OsString, OsString)>) -> anyhow::
     let settings = settings(&args.settings, env)?;
     if let Some(address) = args.serve {
         return serve(address, &settings);
+    }
+    if args.watch {
+        return watch::run(&settings, args.output, text);
     }
     match demand(&settings, &Call::Status)? {
         Reply::Status(status) => print(args.output, &text(&status), &json!(status)),
