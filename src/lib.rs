@@ -1,7 +1,7 @@
 //! Drey supervises Apache Flink jobs from inside: it takes a savepoint before a JobManager goes away, records where it
 //! is, and makes the next start resume from exactly there.
-pub mod changes;
 mod certificate;
+pub mod changes;
 pub mod check;
 pub mod cli;
 pub mod config;

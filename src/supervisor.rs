@@ -376,20 +376,11 @@ impl Supervisor {
                 self.pre_stop(sidecar, back);
                 return true;
             }
-            Call::Savepoint(wanted) => {
-                self.want_savepoint(wanted, back);
-                return true;
-            }
-            Call::Checkpoint(wanted) => {
-                self.want_checkpoint(&wanted, back).await;
-                return true;
-            }
-            Call::Gc { dry_run } => {
-                self.want_gc(dry_run, back);
-                return true;
-            }
-            Call::Rescale(wanted) => {
-                self.want_rescale(wanted, back);
+            long @ (Call::Savepoint(_)
+            | Call::Checkpoint(_)
+            | Call::Gc { .. }
+            | Call::Rescale(_)) => {
+                self.begin(long, back).await;
                 return true;
             }
             Call::Status => Reply::Status(Box::new(self.status.borrow().clone())),
@@ -406,6 +397,18 @@ impl Supervisor {
         // Who has hung up needs no answer.
         let _ = back.send(reply);
         look
+    }
+
+    /// Begins what a person waits for; it is answered when it is done.
+    async fn begin(&mut self, call: Call, back: oneshot::Sender<Reply>) {
+        match call {
+            Call::Savepoint(wanted) => self.want_savepoint(wanted, back),
+            Call::Checkpoint(wanted) => self.want_checkpoint(&wanted, back).await,
+            Call::Gc { dry_run } => self.want_gc(dry_run, back),
+            Call::Rescale(wanted) => self.want_rescale(wanted, back),
+            // Answered at once, by `accept`.
+            _ => {}
+        }
     }
 
     /// One look at every job; the time of the next one.

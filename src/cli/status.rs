@@ -33,7 +33,7 @@ pub(super) struct StatusArgs {
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = PAGE,
-        conflicts_with = "output"
+        conflicts_with_all = ["output", "watch"]
     )]
     serve: Option<SocketAddr>,
 }

@@ -20,9 +20,7 @@ use crate::domain::pointer_map::Document;
 use crate::inject::SIDECAR;
 use crate::kubernetes::events::{Event, Recorder};
 use crate::kubernetes::ha::HighAvailability;
-use crate::kubernetes::pods::{
-    ConfigMapMount, PodSight, Restarts, watch_config_map, watch_pod,
-};
+use crate::kubernetes::pods::{ConfigMapMount, PodSight, Restarts, watch_config_map, watch_pod};
 use crate::kubernetes::{Kube, OwnerSight, PointerMap, owner_of};
 use crate::telemetry::one_line;
 

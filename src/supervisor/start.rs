@@ -4,7 +4,7 @@ use tracing::info;
 
 use super::Supervisor;
 use super::cluster::is_application;
-use super::planner::{NoStart, Planner};
+use super::planner::{NoStart, Planner, storage_for};
 use super::pod::Pod;
 use crate::control::{Prepare, Reply, StartOrder};
 use crate::domain::claim::ClaimMode;

@@ -81,6 +81,10 @@ impl Start {
             application: true,
             standalone: true,
             job_id: None,
+            directory: PathBuf::new(),
+            files: BTreeMap::new(),
+            ordered: false,
+            unreadable: None,
         }
     }
 
