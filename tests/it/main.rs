@@ -35,6 +35,7 @@ mod kills;
 mod matrix;
 mod metrics;
 mod monitoring;
+mod nonce;
 mod rescale;
 mod rest;
 mod restore;

@@ -29,7 +29,6 @@ mod finished;
 mod high_availability;
 mod injection;
 mod job;
-mod keep;
 mod lost_node;
 mod metrics;
 mod moves;
