@@ -207,7 +207,7 @@ settings! {
         /// at most once in `health-window`. Application mode only.
         restart_unhealthy: bool { "restart-unhealthy", "true|false", default "false", alone "true" => parse::boolean }
         /// Starts Flink again, from the newest restore point, when its job has FAILED; 1 s after that, and up to 1 min when it
-        /// fails again soon. Application mode only.
+        /// fails again soon. In session mode the listed jobs.
         restart_failed: bool { "restart-failed", "true|false", default "false", alone "true" => parse::boolean }
     }
     "Flink's REST interface": {

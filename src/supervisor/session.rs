@@ -6,6 +6,7 @@
 //! supervisor that is killed at any instruction goes on with the same submission. One job that cannot be submitted does
 //! not keep the others from it.
 
+mod failed;
 mod ledger;
 mod steps;
 mod work;
@@ -66,6 +67,8 @@ struct Todo {
     planned: JobEntry,
     /// Its run was stored in this JobManager's life.
     stored: bool,
+    /// How often in a row it has failed soon after its start.
+    failures: u32,
     problem: Option<String>,
 }
 
@@ -158,6 +161,7 @@ impl Supervisor {
         if self.session.life.as_ref() != Some(&life) {
             self.begin_life(life);
         }
+        self.resubmit_failed(now);
         self.note_seen();
         let finished = |(_, work): &mut (String, Work)| work.is_finished();
         if let Some((key, work)) = self.session.work.take_if(finished) {

@@ -59,6 +59,8 @@ fn a_restart_loop_is_told_once_and_so_is_its_end() {
     let mut drey = cluster.run();
     settle(&cluster, &mut drey);
     wait_for(&cluster, &[]);
+    let mut watching = cluster.drey_background(&["status", "--watch"]);
+    watching.wait_for_log("application RUNNING");
     trouble(&cluster, "");
     let problems = wait_for(&cluster, &[RestartLoop]);
     assert!(
@@ -73,6 +75,7 @@ fn a_restart_loop_is_told_once_and_so_is_its_end() {
     cluster.rest().wait_running();
     drey.term();
     assert_eq!(drey.exit_code(), 0);
+    watching.wait_for_logs(&["PROBLEM: restart loop", "no supervisor answers"]);
     cluster.assert_exactly_once(500);
 }
 

@@ -417,3 +417,29 @@ fn a_list_with_errors_starts_nothing() {
         "{log}"
     );
 }
+
+#[test]
+fn a_listed_job_that_has_failed_is_submitted_again_from_its_newest_checkpoint_when_that_is_wanted()
+{
+    // Once in each TaskManager.
+    let cluster = Cluster::new(Version::v2())
+        .set("restart-strategy.type", "none")
+        .drey_env("DREY_RESTART_FAILED", "true");
+    let _task_manager = cluster.task_manager();
+    let jar = jar(&cluster);
+    let list = [listed(&cluster, "orders", &jar, &["--fail-after", "1500"])];
+    let mut drey = start(&cluster, &list);
+    drey.wait_for_logs(&["has FAILED: it is submitted again", "Job was submitted"]);
+    let now = eventually("the second run", || {
+        let now = entry(&cluster, "orders");
+        let resumed = now.run.as_ref().is_some_and(|run| run.parent.is_some());
+        resumed.then_some(now)
+    });
+    let parent = now.run.unwrap().parent.unwrap();
+    assert!(parent.path.contains("/chk-"), "{parent:?}");
+    assert_eq!(now.ended, None);
+    settle(&cluster, "orders", parent.checkpoint_id.unwrap());
+    end(drey);
+    stopped(&cluster, "orders");
+    cluster.check_in(&cluster.path("orders"), &["--min", "1500"]);
+}

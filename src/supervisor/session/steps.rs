@@ -10,7 +10,7 @@ use super::{AGAIN, MAIN_METHOD, REFUSALS, Session, State, Todo, Work};
 use crate::control::Prepare;
 use crate::domain::budget::after;
 use crate::domain::claim::ClaimMode;
-use crate::domain::job::JobId;
+use crate::domain::job::{JobId, JobView};
 use crate::domain::pointer::{APPLICATION, PointKind, RunId};
 use crate::domain::restore::{Choice, begin};
 use crate::flink::version::FlinkVersion;
@@ -67,7 +67,7 @@ impl Supervisor {
         self.save_ledger();
     }
 
-    fn save_ledger(&self) {
+    pub(super) fn save_ledger(&self) {
         if let Err(error) = self.session.ledger.save(&self.settings) {
             warn!(%error, "What became of the jobs could not be noted");
         }
@@ -78,7 +78,9 @@ impl Supervisor {
         let mut seen = Vec::new();
         for (key, todo) in &self.session.todo {
             let view = self.jobs.get(key).and_then(|job| job.view.as_ref());
-            if let Some(view) = view.filter(|_| todo.state != State::Done) {
+            let left =
+                |view: &&JobView| todo.state != State::Done && !self.is_resubmitted(key, view);
+            if let Some(view) = view.filter(left) {
                 seen.push((key.clone(), view.name.clone()));
             }
         }
@@ -273,6 +275,7 @@ impl Supervisor {
             return None;
         }
         kill_point("after-session-run-stored");
+        self.forget_failed(key);
         if let Some(todo) = self.session.todo.get_mut(key) {
             todo.stored = true;
         }
