@@ -11,6 +11,7 @@ mod kept;
 pub(crate) mod pods;
 mod pre;
 mod probe;
+mod rescaling;
 mod rights;
 mod storage;
 mod table;

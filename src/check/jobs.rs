@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::flink::FlinkConfig;
 use super::rights::{self, Needed};
 use super::storage::{self, Place};
-use super::{Blind, Finding, Sight, kept, pods, rough, table};
+use super::{Blind, Finding, Sight, kept, pods, rescaling, rough, table};
 use crate::domain::changes::Record;
 use crate::domain::pointer::{JobEntry, PointKind, Pointer, RestorePoint};
 use crate::domain::pointer_map::{Document, Sight as Seen};
@@ -89,6 +89,7 @@ pub(super) fn findings(cluster: &Cluster, now: Timestamp) -> Vec<Finding> {
                 all.push(savepoint_dir(cluster, configuration, now));
                 all.push(checkpointing(configuration));
                 all.extend(high_availability(cluster, configuration));
+                all.extend(rescaling::finding(configuration));
             }
             Err(blind) => all.push(Finding::blind(&table::CHECKPOINTING, blind)),
         }

@@ -129,6 +129,8 @@ checks! {
         "It has a storage directory, and several JobManagers have high availability.";
     CONFIGURATION = "configuration", Jobs, "Flink's configuration",
         "`on-config-change`: what stands in the ConfigMap is in effect, and was not rolled back.";
+    RESCALING = "rescaling", Jobs, "Rescaling",
+        "Whether the parallelism can be changed while the job runs, and for how long that lasts; nothing is said with the default scheduler.";
     SERVICE_ACCOUNT = "service-account", Jobs, "Rights of the service account",
         "Flink's service account may do what `deploy/rbac.yaml` grants.";
 }

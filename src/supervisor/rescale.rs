@@ -18,8 +18,8 @@ use super::Supervisor;
 use crate::control::{Reply, RescaleCall, RescaledVertex};
 use crate::domain::budget::{after, until};
 use crate::domain::rescale::{Obstacle, Order, Requirements, Vertex, Wanted};
-use crate::domain::savepoint::TriggerId;
-use crate::domain::supervise::{Process, ready};
+use crate::domain::savepoint::{SavepointKind, TriggerId};
+use crate::domain::supervise::{Ask, Process, ready};
 use crate::flink::rest::RestError;
 use crate::kubernetes::events::Event;
 use crate::metrics::own;
@@ -196,14 +196,11 @@ impl Supervisor {
                 "not rescaled: Flink has ended, and starts as its configuration says",
             );
         };
+        if let Some(step) = self.in_between(key, under_way) {
+            return step;
+        }
         let job = self.jobs.get(key);
-        if self.shutdown.is_some() || job.is_some_and(|job| job.ask.is_some()) {
-            return Step::later("not rescaled: the job is being stopped or saved");
-        }
         let view = job.and_then(|job| job.view.as_ref());
-        if let Some(view) = view.filter(|view| view.status.is_globally_terminal()) {
-            return Step::later(format!("not rescaled: the job is {}", view.status));
-        }
         let overdue = Timestamp::now() >= under_way.deadline;
         let all_run = view.filter(|view| ready(view));
         match (under_way.phase, view, all_run) {
@@ -224,6 +221,24 @@ impl Supervisor {
             (Phase::Reached, Some(view), _) => settled(under_way.confirm(cluster, view.id).await),
             (_, None, _) => Step::Wait("Flink does not show the job".to_owned()),
         }
+    }
+
+    /// What else happens to the job comes first: its stop or its end, and a plain savepoint, which a change would break off.
+    fn in_between(&self, key: &str, under_way: &Rescaling) -> Option<Step> {
+        let job = self.jobs.get(key)?;
+        let plain = |ask: &Ask| matches!(ask.kind, SavepointKind::Savepoint);
+        let stops = job.ask.as_ref().is_some_and(|ask| !plain(ask));
+        if self.shutdown.is_some() || stops {
+            return Some(Step::later("not rescaled: the job is being stopped"));
+        }
+        let over = job.view.as_ref().map(|view| view.status);
+        if let Some(status) = over.filter(|status| status.is_globally_terminal()) {
+            return Some(Step::later(format!("not rescaled: the job is {status}")));
+        }
+        let asked = matches!(under_way.phase, Phase::Required | Phase::Reached);
+        let overdue = Timestamp::now() >= under_way.deadline;
+        let waits = job.ask.is_some() && !asked && !overdue;
+        waits.then(|| Step::Wait("a savepoint is under way".to_owned()))
     }
 
     fn end_rescaling(&self, key: &str, under_way: Rescaling, reply: Reply) {
