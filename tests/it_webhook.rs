@@ -19,9 +19,13 @@ mod world;
 
 #[path = "webhook/admissions.rs"]
 mod admissions;
+#[path = "webhook/busy.rs"]
+mod busy;
 #[path = "webhook/certificates.rs"]
 mod certificates;
 #[path = "webhook/hostile.rs"]
 mod hostile;
+#[path = "webhook/installed.rs"]
+mod installed;
 #[path = "webhook/serving.rs"]
 mod serving;

@@ -109,8 +109,8 @@ impl Admission {
         let request = review::read(&body).map_err(bad)?;
         drop(body);
         let Some(settings) = self.shared.settings(opted_in) else {
-            let what = "not ready yet: the version of Kubernetes is not known\n";
-            return Err((text(StatusCode::SERVICE_UNAVAILABLE, what), "NotReady"));
+            let what = "drey: not ready yet: the version of Kubernetes is not known";
+            return Err((not_now(what), "NotReady"));
         };
         let verdict = self.judge(&request, settings).await;
         let answer = review::answer(&request, verdict);
@@ -172,11 +172,10 @@ impl NoBody {
     fn answer(self) -> (Response<Full<Bytes>>, &'static str) {
         let (status, what, reason) = match self {
             Self::TooLarge(prefix) => return bad(review::too_large(&prefix, BODY)),
-            Self::NoRoom => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "too many reviews at a time; try again\n",
-                "Overloaded",
-            ),
+            Self::NoRoom => {
+                let what = "drey: too many reviews at a time; try again";
+                return (again(what), "Overloaded");
+            }
             Self::Slow => (
                 StatusCode::REQUEST_TIMEOUT,
                 "the review took too long to arrive\n",
@@ -286,6 +285,24 @@ fn reply(body: Vec<u8>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(body));
     let json = hyper::header::HeaderValue::from_static("application/json");
     response.headers_mut().insert("content-type", json);
+    response
+}
+
+/// The answer to what cannot be judged now.
+///
+/// No denial: that would count whatever an entry's `failurePolicy` says, and a TaskManager is better made without Drey than not at
+/// all. Only the API server knows which policy the request came under. Of a 500 it passes the text on to whoever makes the pod;
+/// that of a 503 it keeps to itself.
+fn not_now(what: &str) -> Response<Full<Bytes>> {
+    text(StatusCode::INTERNAL_SERVER_ERROR, what)
+}
+
+/// The same, where a moment later is soon enough: for `Retry-After` an API server asks again by itself, until its timeout. Of that alone
+/// it tells then, and who can do without Drey has waited for it, so this is for what passes.
+fn again(what: &str) -> Response<Full<Bytes>> {
+    let mut response = not_now(what);
+    let second = hyper::header::HeaderValue::from_static("1");
+    response.headers_mut().insert("retry-after", second);
     response
 }
 

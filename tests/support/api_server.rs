@@ -80,6 +80,8 @@ impl ApiServer {
         let ca = authority(&dir);
         certificate(&ca, &dir, "apiserver", "kube-apiserver", &[]);
         certificate(&ca, &dir, "admin", "admin", &["system:masters"]);
+        certificate(&ca, &dir, "admission", "kube-apiserver-admission", &[]);
+        admission(&dir);
         let signer = KeyPair::generate().unwrap();
         fs::write(dir.join("sa.key"), signer.serialize_pem()).unwrap();
         fs::write(dir.join("sa.pub"), signer.public_key_pem()).unwrap();
@@ -130,6 +132,7 @@ impl ApiServer {
             format!("--service-account-signing-key-file={}", pki("sa.key")),
             "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
             "--authorization-mode=RBAC".to_owned(),
+            format!("--admission-control-config-file={}", pki("admission.json")),
             // It waits for a controller that makes service accounts.
             "--disable-admission-plugins=ServiceAccount".to_owned(),
         ];
@@ -163,8 +166,19 @@ impl ApiServer {
     /// A kubeconfig file of the user `name`, who may do what the test grants.
     pub fn kubeconfig(&self, name: &str, namespace: &str) -> PathBuf {
         certificate(&self.ca, &self.dir, name, name, &[]);
-        let file = self.dir.join(format!("{name}.kubeconfig"));
+        // In the variable KUBECONFIG a colon would part two files.
+        let file = self
+            .dir
+            .join(format!("{}.kubeconfig", name.replace(':', "-")));
         let text = self.kubeconfig_of(name, namespace).to_string();
+        fs::write(&file, text).unwrap();
+        file
+    }
+
+    /// A kubeconfig file of who may do everything, for kubectl.
+    pub fn admin_kubeconfig(&self) -> PathBuf {
+        let file = self.dir.join("kubectl.kubeconfig");
+        let text = self.kubeconfig_of("admin", "default").to_string();
         fs::write(&file, text).unwrap();
         file
     }
@@ -273,6 +287,18 @@ async fn ready(admin: &Client) -> Option<()> {
     namespaces.get("default").await.ok().map(|_| ())
 }
 
+/// Runs kubectl as who may do everything, beside what else the runtime does; it must succeed.
+pub async fn kubectl(kubeconfig: &Path, args: Vec<String>) {
+    let kubeconfig = format!("--kubeconfig={}", kubeconfig.display());
+    let run = move || {
+        let mut kubectl = Command::new(kubernetes("kubectl"));
+        let output = kubectl.arg(kubeconfig).args(&args).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "kubectl {args:?}: {errors}");
+    };
+    tokio::task::spawn_blocking(run).await.unwrap();
+}
+
 /// One of the programs of Kubernetes.
 pub fn kubernetes(program: &str) -> PathBuf {
     cache().join(format!("kubernetes/{KUBERNETES}/{program}"))
@@ -302,6 +328,30 @@ fn authority(dir: &Path) -> CertifiedIssuer<'static, KeyPair> {
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
     fs::write(dir.join("ca.crt"), ca.pem()).unwrap();
     ca
+}
+
+/// The API server shows webhooks that ask for it a certificate of its CA.
+fn admission(dir: &Path) {
+    let path = |name: &str| dir.join(name).display().to_string();
+    let users = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "users": [{ "name": "*", "user": {
+            "client-certificate": path("admission.crt"),
+            "client-key": path("admission.key"),
+        }}],
+    });
+    let plugins = json!({
+        "apiVersion": "apiserver.config.k8s.io/v1",
+        "kind": "AdmissionConfiguration",
+        "plugins": [{ "name": "MutatingAdmissionWebhook", "configuration": {
+            "apiVersion": "apiserver.config.k8s.io/v1",
+            "kind": "WebhookAdmissionConfiguration",
+            "kubeConfigFile": path("admission.kubeconfig"),
+        }}],
+    });
+    fs::write(dir.join("admission.kubeconfig"), users.to_string()).unwrap();
+    fs::write(dir.join("admission.json"), plugins.to_string()).unwrap();
 }
 
 fn certificate(

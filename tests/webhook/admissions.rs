@@ -3,10 +3,10 @@
 use drey::inject::{self, Facts, Outcome, Settings};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::PostParams;
-use kube::client::Body;
 use serde_json::{Value, json};
 
 use crate::api_server::free_port;
+use crate::helm;
 use crate::world::{Flags, World, run};
 
 /// A pod of Flink's native mode, cut short.
@@ -43,7 +43,7 @@ fn settings() -> Settings {
     }
 }
 
-fn is_injected(pod: &Pod) -> bool {
+pub fn is_injected(pod: &Pod) -> bool {
     let annotations = pod.metadata.annotations.iter().flatten();
     annotations
         .into_iter()
@@ -99,19 +99,9 @@ fn warnings_and_refusals_reach_whoever_creates_the_pod() {
         let webhook = world.start("a", Flags::default());
         world.configure(webhook.port).await;
         webhook.ready().await;
-        let body = flink("jobmanager", "jm", &opted_in()).to_string();
-        let request =
-            http::Request::post(format!("/api/v1/namespaces/{}/pods?dryRun=All", world.name))
-                .header("content-type", "application/json")
-                .body(Body::from(body.into_bytes()))
-                .unwrap();
-        let answer = world.admin.send(request).await.unwrap();
-        let warnings: Vec<&str> = answer
-            .headers()
-            .get_all("warning")
-            .iter()
-            .map(|value| value.to_str().unwrap())
-            .collect();
+        let warnings = world
+            .warnings(&flink("jobmanager", "jm", &opted_in()))
+            .await;
         // Its service account has no rights at all here.
         let rights = "may not get configmaps/drey-orders";
         assert!(
@@ -137,6 +127,37 @@ fn warnings_and_refusals_reach_whoever_creates_the_pod() {
             status.message.contains("jobmanager.drey.io"),
             "{}",
             status.message
+        );
+    });
+}
+
+/// Nothing that the pod itself says tells that savepoints have nowhere to go.
+#[test]
+fn flinks_configuration_is_read_where_that_is_asked_for() {
+    run(async {
+        let chart = helm::render(&["--set=webhook.lookUp={configuration}"]);
+        let world = World::of("looked-up", &chart).await;
+        let webhook = world.start("a", Flags::default().with(&["--look-up=configuration"]));
+        world.configure(webhook.port).await;
+        webhook.ready().await;
+        let configuration = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": { "name": "flink-config-orders" },
+            "data": { "config.yaml": "execution.checkpointing.interval: 10s\n" },
+        });
+        world
+            .apply("/api/v1", "configmaps/flink-config-orders", &configuration)
+            .await;
+        let mut pod = flink("jobmanager", "jm", &opted_in());
+        pod["spec"]["containers"][0]["volumeMounts"] =
+            json!([{ "name": "flink-config-volume", "mountPath": "/opt/flink/conf" }]);
+        pod["spec"]["volumes"] = json!([{ "name": "flink-config-volume", "configMap": { "name": "flink-config-orders" } }]);
+        let warnings = world.warnings(&pod).await;
+        let has = |text: &str| warnings.iter().any(|warning| warning.contains(text));
+        assert!(has("names no directory for savepoints"), "{warnings:?}");
+        assert!(
+            !has("checkpointing is off") && !has("may not"),
+            "{warnings:?}"
         );
     });
 }

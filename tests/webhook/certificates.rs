@@ -32,7 +32,7 @@ fn fast() -> Flags {
     ])
 }
 
-async fn bundles(world: &World) -> Vec<String> {
+pub async fn bundles(world: &World) -> Vec<String> {
     let webhooks = world.configuration().await.webhooks.unwrap_or_default();
     let text = |ByteString(bytes): ByteString| String::from_utf8(bytes).unwrap();
     webhooks
@@ -170,13 +170,13 @@ fn what_is_undone_by_hand_is_done_again() {
 }
 
 /// A CA, and a certificate by it for 127.0.0.1.
-fn authority() -> CertifiedIssuer<'static, KeyPair> {
+pub fn authority() -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
-fn certificate(ca: &CertifiedIssuer<'static, KeyPair>, days: u64) -> (String, String) {
+pub fn certificate(ca: &CertifiedIssuer<'static, KeyPair>, days: u64) -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
     let day = Duration::from_secs(86_400);
@@ -186,7 +186,7 @@ fn certificate(ca: &CertifiedIssuer<'static, KeyPair>, days: u64) -> (String, St
 }
 
 /// What the kubelet does: a new directory, and `..data` exchanged for a link to it.
-fn mount(dir: &Path, revision: &str, (chain, key): (String, String)) {
+pub fn mount(dir: &Path, revision: &str, (chain, key): (String, String)) {
     let data = dir.join(revision);
     fs::create_dir(&data).unwrap();
     fs::write(data.join("tls.crt"), chain).unwrap();
@@ -198,7 +198,7 @@ fn mount(dir: &Path, revision: &str, (chain, key): (String, String)) {
     }
 }
 
-async fn set_bundle(world: &World, bundle: &str) {
+pub async fn set_bundle(world: &World, bundle: &str) {
     let count = world.configuration().await.webhooks.unwrap().len();
     let value = ByteString(bundle.as_bytes().to_vec());
     let operations: Vec<Value> = (0..count)

@@ -1,9 +1,10 @@
 //! How it serves and ends.
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::admissions::{flink, opted_in};
+use crate::admissions::{flink, is_injected, opted_in};
 use crate::client::{Client, bundle};
 use crate::world::{Flags, World, run};
 
@@ -87,6 +88,24 @@ fn with_a_client_ca_only_its_clients_are_answered() {
         let unknown = Client::trusting(&webhook, &trusted, None);
         let reply = unknown.post("/inject", "application/json", b"{}").await;
         assert!(reply.is_none() && ca.contains("BEGIN"));
+
+        // The API server's own, as its configuration of admission plugins names it.
+        let job_manager = flink("jobmanager", "jm", &opted_in());
+        assert!(is_injected(
+            &world.create(&job_manager, true).await.unwrap()
+        ));
+        let dir = TempDir::new().unwrap();
+        let other = dir.path().join("ca.crt");
+        std::fs::write(&other, trusted).unwrap();
+        let flag = format!("--client-ca={}", other.display());
+        let stranger = world.start("b", Flags::default().with(&[&flag]));
+        stranger.ready().await;
+        world.configure(stranger.port).await;
+        // The configuration counts a moment after it was made.
+        let start = std::time::Instant::now();
+        while world.create(&job_manager, true).await.is_ok() {
+            assert!(start.elapsed().as_secs() < 60, "{}", stranger.log());
+        }
     });
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::thread;
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::{Event, Pod, Secret};
 use kube::api::{ListParams, PostParams};
+use kube::client::Body;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -33,8 +34,8 @@ fn chart() -> &'static [Value] {
 }
 
 /// The rules of the chart's role of this kind, for this configuration.
-fn rules(kind: &str, configuration: &str) -> Value {
-    let role = helm::only(chart(), kind);
+fn rules(chart: &[Value], kind: &str, configuration: &str) -> Value {
+    let role = helm::only(chart, kind);
     let mut rules = role["rules"].clone();
     for rule in rules.as_array_mut().unwrap() {
         if rule["resourceNames"] == json!(["drey"]) {
@@ -49,6 +50,10 @@ pub struct World {
     pub server: &'static ApiServer,
     pub name: String,
     pub admin: Client,
+    /// As whom replicas are known to the API server.
+    pub user: String,
+    /// The MutatingWebhookConfiguration.
+    pub configured: String,
 }
 
 /// What one replica is told.
@@ -65,15 +70,22 @@ impl Flags {
 impl World {
     /// A namespace with the rights, the Secret and the Lease of the chart.
     pub async fn new(name: &str) -> Self {
+        Self::of(name, chart()).await
+    }
+
+    /// The same, with the rights of a chart that is rendered with other values.
+    pub async fn of(name: &str, chart: &[Value]) -> Self {
         let server = SERVER.get_or_init(ApiServer::start).await;
         server.namespace(name).await;
-        server.grant(name, name, rules("Role", name)).await;
-        let everywhere = rules("ClusterRole", name);
+        server.grant(name, name, rules(chart, "Role", name)).await;
+        let everywhere = rules(chart, "ClusterRole", name);
         server.grant_everywhere(name, everywhere).await;
         let world = Self {
             server,
             name: name.to_owned(),
             admin: server.admin().await,
+            user: name.to_owned(),
+            configured: name.to_owned(),
         };
         world
             .apply(
@@ -92,6 +104,17 @@ impl World {
         world
     }
 
+    /// What the chart has installed there, with the rights of its own service account.
+    pub async fn installed(server: &'static ApiServer) -> Self {
+        Self {
+            server,
+            name: helm::NAMESPACE.to_owned(),
+            admin: server.admin().await,
+            user: format!("system:serviceaccount:{}:drey-webhook", helm::NAMESPACE),
+            configured: "drey".to_owned(),
+        }
+    }
+
     /// Applies an object of the namespace, by its path there.
     pub async fn apply(&self, api: &str, path: &str, object: &Value) {
         let path = format!("{api}/namespaces/{}/{path}", self.name);
@@ -106,7 +129,7 @@ impl World {
     /// The same with a port for each entry, by its name, and with a change to each entry.
     pub async fn configure_with(&self, port: impl Fn(&str) -> u16, change: impl Fn(&mut Value)) {
         let mut configuration = helm::only(chart(), "MutatingWebhookConfiguration").clone();
-        configuration["metadata"] = json!({ "name": self.name });
+        configuration["metadata"] = json!({ "name": self.configured });
         for entry in configuration["webhooks"].as_array_mut().unwrap() {
             let port = port(entry["name"].as_str().unwrap());
             let path = entry["clientConfig"]["service"]["path"].as_str().unwrap();
@@ -121,7 +144,7 @@ impl World {
             change(entry);
         }
         let base = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
-        let path = format!("{base}/{}", self.name);
+        let path = format!("{base}/{}", self.configured);
         self.server.apply(&path, &configuration).await;
     }
 
@@ -138,7 +161,19 @@ impl World {
     }
 
     pub fn start_at(&self, port: u16, identity: &str, flags: Flags) -> Webhook {
-        Webhook::start(self, port, identity, flags)
+        let kubeconfig = self.server.kubeconfig(&self.user, &self.name);
+        Webhook::start(self, &kubeconfig, port, identity, flags)
+    }
+
+    /// A replica that takes what `kubeconfig` has for its API server.
+    pub fn start_with(
+        &self,
+        kubeconfig: &Path,
+        port: u16,
+        identity: &str,
+        flags: Flags,
+    ) -> Webhook {
+        Webhook::start(self, kubeconfig, port, identity, flags)
     }
 
     pub fn pods(&self) -> Api<Pod> {
@@ -152,12 +187,26 @@ impl World {
 
     pub async fn configuration(&self) -> MutatingWebhookConfiguration {
         let all: Api<MutatingWebhookConfiguration> = Api::all(self.admin.clone());
-        all.get(&self.name).await.unwrap()
+        all.get(&self.configured).await.unwrap()
     }
 
     pub async fn events(&self) -> Vec<Event> {
         let events: Api<Event> = Api::namespaced(self.admin.clone(), &self.name);
         events.list(&ListParams::default()).await.unwrap().items
+    }
+
+    /// What the creator of a pod is warned of, in a dry run.
+    pub async fn warnings(&self, pod: &Value) -> Vec<String> {
+        let uri = format!("/api/v1/namespaces/{}/pods?dryRun=All", self.name);
+        let request = http::Request::post(uri)
+            .header("content-type", "application/json")
+            .body(Body::from(pod.to_string().into_bytes()))
+            .unwrap();
+        let answer = self.admin.send(request).await.unwrap();
+        let warnings = answer.headers().get_all("warning").iter();
+        warnings
+            .map(|value| value.to_str().unwrap().to_owned())
+            .collect()
     }
 
     /// Creates a pod, or only asks what it would be.
@@ -182,11 +231,10 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    fn start(world: &World, port: u16, identity: &str, flags: Flags) -> Self {
+    fn start(world: &World, kubeconfig: &Path, port: u16, identity: &str, flags: Flags) -> Self {
         let dir = TempDir::new().unwrap();
         let log = dir.path().join("log");
         let probes = free_port();
-        let kubeconfig = world.server.kubeconfig(&world.name, &world.name);
         let mut shell = Command::new("bash")
             .args([
                 "-c",
@@ -197,7 +245,7 @@ impl Webhook {
             ])
             .arg(format!("--listen=127.0.0.1:{port}"))
             .arg(format!("--probe-listen=127.0.0.1:{probes}"))
-            .arg(format!("--configuration={}", world.name))
+            .arg(format!("--configuration={}", world.configured))
             .arg(format!("--pod-name={identity}"))
             .args(["--image=drey:test", "--server-name=127.0.0.1", "--log-level=debug"])
             .args(flags.0)
