@@ -110,6 +110,7 @@ fn dashboard_queries() -> Vec<String> {
         .map(|query| {
             query
                 .replace("$cluster_id", "default")
+                .replace("$namespace", ".*")
                 .replace("$__rate_interval", "1m")
                 .replace("$__interval", "1m")
         })
