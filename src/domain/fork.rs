@@ -34,6 +34,8 @@ pub fn source(parent: &Pointer, confirmed: bool, now: Timestamp) -> Result<Resto
     let savepoint = |point: &&RestorePoint| {
         matches!(point.kind, PointKind::Stop | PointKind::Savepoint)
             && point.checkpoint_id.is_some()
+            // Flink deletes its files as it likes.
+            && !point.claimed
     };
     let entry = parent.jobs.get(APPLICATION);
     let points = entry.into_iter().flat_map(JobEntry::counting);
