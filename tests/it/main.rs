@@ -29,6 +29,7 @@ mod failures;
 mod health;
 mod hold;
 mod image;
+mod job;
 mod keep;
 mod kills;
 #[cfg(feature = "test-matrix")]

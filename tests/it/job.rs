@@ -1,0 +1,121 @@
+//! A job that a pipeline suspends and brings back. The pods are objects of a real API server without a kubelet; Flink is real.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::support::{ApiServer, Cluster, Process, Version, run_mark, wait_until};
+
+/// A pod, as its kubelet would report it; its UID.
+fn pod(api: &ApiServer) -> String {
+    let made = api.create(&json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "orders-0"},
+        "spec": {"nodeName": "none", "containers": [{"name": "flink-main-container", "image": "none"}]},
+    }));
+    let status = json!({"status": {"phase": "Running", "podIP": "127.0.0.1"}});
+    api.patch("pod/orders-0", true, &status);
+    made["metadata"]["uid"].as_str().unwrap().to_owned()
+}
+
+/// What would make that pod, were there controllers.
+fn deploy(api: &ApiServer) {
+    let container = json!({"name": "flink-main-container", "image": "none", "args": ["standalone-job"],
+        "env": [{"name": "DREY_CLUSTER_ID", "value": "orders"}]});
+    api.create(&json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "orders"},
+        "spec": {
+            "replicas": 1, "selector": {"matchLabels": {"app": "orders"}},
+            "template": {"metadata": {"labels": {"app": "orders"}}, "spec": {"containers": [container]}},
+        },
+    }));
+}
+
+/// `drey job VERB orders`.
+fn drey(api: &ApiServer, verb: &str) -> Process {
+    let (run, this) = run_mark();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_drey"));
+    command
+        .args(["job", verb, "orders", "--timeout=3m"])
+        .env("KUBECONFIG", api.kubeconfig())
+        .env(run, this);
+    Process::start(&mut command, api.path(&format!("{verb}.log")))
+}
+
+/// The application's entry in the pointer.
+fn entry(api: &ApiServer) -> Value {
+    let text = api.kubectl(&["get", "configmap/drey-orders", "-o", "json"]);
+    let map: Value = serde_json::from_str(&text).unwrap();
+    let pointer = map["data"]["pointer.json"].as_str().unwrap_or("{}");
+    let pointer: Value = serde_json::from_str(pointer).unwrap();
+    pointer["jobs"]["application"].clone()
+}
+
+#[test]
+fn a_suspended_job_stays_stopped_and_resumes_from_its_savepoint() {
+    let api = ApiServer::start();
+    deploy(&api);
+    let uid = pod(&api);
+    let cluster = Cluster::new(Version::v2())
+        .drey_env("KUBECONFIG", api.kubeconfig().display())
+        .drey_env("DREY_CLUSTER_ID", "orders")
+        .drey_env("DREY_POD_NAME", "orders-0");
+    let _task_manager = cluster.task_manager();
+    let mut launch = cluster.launch().in_container_of(&uid).go();
+    let mut sidecar = cluster.sidecar().in_container_of(&uid).go();
+    sidecar.wait_for_logs(&["Flink started", "Job is running"]);
+    wait_until("a checkpoint to be noted", || {
+        entry(&api)["up"]["checkpoint"].is_number()
+    });
+
+    let mut suspend = drey(&api, "suspend");
+    sidecar.wait_for_logs(&["Ordered to stop the job", "Restore point recorded"]);
+    // In the same pod nothing is started again.
+    launch.wait_for_log("The job is over");
+    wait_until("no JobManager", || cluster.job_managers().is_empty());
+    let savepoints = cluster.savepoints();
+    assert_eq!(savepoints.len(), 1);
+    suspend.wait_for_log("Scaling deployments/orders to 0");
+    assert_eq!(
+        api.kubectl(&[
+            "get",
+            "deployment/orders",
+            "-o",
+            "jsonpath={.spec.replicas}"
+        ]),
+        "0"
+    );
+    for process in [&mut launch, &mut sidecar] {
+        process.kill();
+    }
+    api.kubectl(&["delete", "pod/orders-0", "--force", "--grace-period=0"]);
+    assert_eq!(suspend.exit_code(), 0, "{}", suspend.log());
+    assert!(
+        suspend.log().contains("/savepoints/orders/"),
+        "{}",
+        suspend.log()
+    );
+    assert_eq!(entry(&api)["ended"], Value::Null);
+
+    let mut resume = drey(&api, "resume");
+    resume.wait_for_log("Waiting for the JobManager");
+    assert_eq!(
+        api.kubectl(&[
+            "get",
+            "deployment/orders",
+            "-o",
+            "jsonpath={.spec.replicas}"
+        ]),
+        "1"
+    );
+    let uid = pod(&api);
+    let mut launch = cluster.launch().in_container_of(&uid).go();
+    let mut sidecar = cluster.sidecar().in_container_of(&uid).go();
+    assert_eq!(resume.exit_code(), 0, "{}", resume.log());
+    let restored = cluster.rest().restored().expect("a restored job");
+    assert!(restored.contains("/savepoints/orders/"), "{restored}");
+
+    launch.term();
+    sidecar.wait_for_log("Restore point recorded");
+    wait_until("the launcher has ended", || !launch.is_running());
+    cluster.assert_exactly_once(200);
+}
