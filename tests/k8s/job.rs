@@ -16,6 +16,11 @@ fn drey_of(job: &Job, cluster_id: &str, args: &[&str]) -> Output {
     let namespace = format!("--namespace={}", job.namespace.name);
     let (verb, rest) = args.split_first().unwrap();
     command.args(["job", *verb, cluster_id, &namespace, "--timeout=4m"]);
+    // The tests' own, which are no settings.
+    let own = std::env::vars_os().map(|(name, _)| name);
+    for name in own.filter(|name| name.to_string_lossy().starts_with("DREY_TEST_")) {
+        command.env_remove(name);
+    }
     command.args(rest).output().unwrap()
 }
 
