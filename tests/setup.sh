@@ -551,7 +551,7 @@ make_base() {
     have debootstrap || die "no debootstrap: run 'tests/setup.sh node'"
     [[ $(id -u) == 0 ]] || die "images need root to be made"
     quietly debootstrap --variant=minbase --include=openjdk-17-jre-headless,libsnappy1v5,gettext-base,procps,curl \
-        "$DEBIAN" "$root" http://deb.debian.org/debian
+        "$DEBIAN" "$root"
     quietly chroot "$root" groupadd --system --gid 9999 flink
     quietly chroot "$root" useradd --system --home-dir /opt/flink --uid 9999 --gid flink flink
     rm -rf "$root"/var/{cache/apt,lib/apt/lists,log}/* "$root"/usr/share/{doc,info,locale,man}/* "$root"/dev/*
