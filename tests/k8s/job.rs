@@ -200,11 +200,23 @@ fn branch(object: Value) -> Value {
     }
     text = text.replace("/state/out", "/state/out-of-branch");
     let mut object: Value = serde_json::from_str(&text).unwrap();
-    let containers = &mut object["spec"]["template"]["spec"]["initContainers"];
-    for container in containers.as_array_mut().into_iter().flatten() {
-        if let Some(env) = container["env"].as_array_mut() {
+    // A FileSink has its directory in its state, and would go on in its parent's.
+    let job = object.pointer_mut("/spec/template/spec/containers/0/args");
+    if let Some(args) = job.and_then(Value::as_array_mut)
+        && args.iter().any(|arg| arg == "--out")
+    {
+        args.extend([json!("--sink-uid"), json!("files-of-branch")]);
+    }
+    let containers = object.pointer_mut("/spec/template/spec/initContainers");
+    for container in containers
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
+        if let Some(env) = container.get_mut("env").and_then(Value::as_array_mut) {
             env.push(json!({"name": "DREY_FORK_FROM", "value": "example"}));
             env.push(json!({"name": "DREY_FORK_CONFIRMED", "value": "true"}));
+            env.push(json!({"name": "DREY_ALLOW_NON_RESTORED_STATE", "value": "true"}));
         }
     }
     object

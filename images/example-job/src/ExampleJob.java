@@ -46,7 +46,7 @@ public final class ExampleJob {
                 .uid("count")
                 .sinkTo(sink)
                 .name("files")
-                .uid("files");
+                .uid(options.text("sink-uid", "files"));
         env.execute(options.text("name", "example"));
     }
 }

@@ -15,6 +15,7 @@ final class Options implements Serializable {
             "\n",
             "--out DIR                where the committed part files go (required)",
             "--name TEXT              the job's name (example)",
+            "--sink-uid TEXT          another one than before begins the files anew (files)",
             "--rate N                 events per second of all subtasks together; 0: unlimited (1000)",
             "--count N                stop after the numbers 0 to N-1; -1: never (-1)",
             "--splits N               parts of the number sequence; a restored job keeps its own (8)",

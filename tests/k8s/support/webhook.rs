@@ -6,6 +6,9 @@ use std::process::{Command, Output};
 use std::sync::Mutex;
 use std::time::UNIX_EPOCH;
 
+use serde_json::json;
+use tempfile::NamedTempFile;
+
 use super::installation::ROOT;
 use super::node::{Node, output};
 use super::wait::wait_until;
@@ -62,6 +65,24 @@ impl Webhook {
             Self::show();
         }
         assert!(said.status.success(), "helm upgrade: {errors}");
+        Self::wait_reached();
+    }
+
+    /// Waits until the API server reaches it: kube-proxy learns of a ready pod a moment after the Deployment does.
+    fn wait_reached() {
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "reached", "namespace": "default", "annotations": {"drey.io/inject": "true"}},
+            "spec": {"containers": [{"name": "flink", "image": "none", "args": ["standalone-job"]}]},
+        });
+        let file = NamedTempFile::with_suffix(".json").unwrap();
+        fs::write(file.path(), pod.to_string()).unwrap();
+        wait_until("the API server to reach the webhook", || {
+            let mut kubectl = Node::shared().kubectl();
+            kubectl.args(["create", "--dry-run=server", "--filename"]);
+            let said = kubectl.arg(file.path()).output().unwrap();
+            !String::from_utf8_lossy(&said.stderr).contains("failed calling webhook")
+        });
     }
 
     /// Takes everything away that Helm has installed.
@@ -94,6 +115,7 @@ impl Webhook {
             "deployment/drey-webhook",
             "--timeout=120s",
         ]);
+        Self::wait_reached();
     }
 
     /// Standard output of a kubectl in the webhook's namespace, which must succeed.
