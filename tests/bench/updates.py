@@ -102,7 +102,7 @@ def stop(ip, flink_job):
     """Stops the job with a savepoint; its path."""
     answer = post(ip, f"/jobs/{flink_job}/stop", {"drain": False, "targetDirectory": "/state/savepoints"})
     path = f"/jobs/{flink_job}/savepoints/{answer['request-id']}"
-    done = lambda: (Rest(ip).get(path) or {}).get("operation", {}).get("location")  # noqa: E731
+    done = lambda: ((Rest(ip).get(path) or {}).get("operation") or {}).get("location")  # noqa: E731
     return eventually("the savepoint", done)
 
 
