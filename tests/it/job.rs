@@ -50,6 +50,15 @@ fn entry(api: &ApiServer) -> Value {
     pointer["jobs"]["application"].clone()
 }
 
+fn replicas(api: &ApiServer) -> String {
+    api.kubectl(&[
+        "get",
+        "deployment/orders",
+        "-o",
+        "jsonpath={.spec.replicas}",
+    ])
+}
+
 #[test]
 fn a_suspended_job_stays_stopped_and_resumes_from_its_savepoint() {
     let api = ApiServer::start();
@@ -75,15 +84,7 @@ fn a_suspended_job_stays_stopped_and_resumes_from_its_savepoint() {
     let savepoints = cluster.savepoints();
     assert_eq!(savepoints.len(), 1);
     suspend.wait_for_log("Scaling deployments/orders to 0");
-    assert_eq!(
-        api.kubectl(&[
-            "get",
-            "deployment/orders",
-            "-o",
-            "jsonpath={.spec.replicas}"
-        ]),
-        "0"
-    );
+    assert_eq!(replicas(&api), "0");
     for process in [&mut launch, &mut sidecar] {
         process.kill();
     }
@@ -98,15 +99,7 @@ fn a_suspended_job_stays_stopped_and_resumes_from_its_savepoint() {
 
     let mut resume = drey(&api, "resume");
     resume.wait_for_log("Waiting for the JobManager");
-    assert_eq!(
-        api.kubectl(&[
-            "get",
-            "deployment/orders",
-            "-o",
-            "jsonpath={.spec.replicas}"
-        ]),
-        "1"
-    );
+    assert_eq!(replicas(&api), "1");
     let uid = pod(&api);
     let mut launch = cluster.launch().in_container_of(&uid).go();
     let mut sidecar = cluster.sidecar().in_container_of(&uid).go();
