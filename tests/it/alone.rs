@@ -7,22 +7,6 @@ use crate::support::{ApiServer, Cluster, Process, Version, wait_until};
 
 const MAP: &str = "configmap/drey-orders";
 
-/// A pod, as its kubelet would report it; its UID.
-fn pod(api: &ApiServer, name: &str) -> String {
-    let made = api.create(&json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": name},
-        "spec": {
-            // With a node, a deleted pod waits for its kubelet, which never comes.
-            "nodeName": "none",
-            "containers": [{"name": "flink-main-container", "image": "none"}],
-        },
-    }));
-    let status = json!({"status": {"phase": "Running", "podIP": "127.0.0.1"}});
-    api.patch(&format!("pod/{name}"), true, &status);
-    made["metadata"]["uid"].as_str().unwrap().to_owned()
-}
-
 /// A cluster in the pod `orders-0`.
 fn cluster(api: &ApiServer) -> Cluster {
     Cluster::new(Version::v2())
@@ -60,7 +44,7 @@ fn resumed(cluster: &Cluster) {
 #[test]
 fn without_its_sidecar_a_job_manager_starts_in_the_pod_that_holds_the_lock() {
     let api = ApiServer::start();
-    let uid = pod(&api, "orders-0");
+    let uid = api.pod("orders-0");
     let cluster = cluster(&api);
     let _task_manager = cluster.task_manager();
     let mut launch = cluster.launch().go();
@@ -100,7 +84,7 @@ fn without_its_sidecar_a_job_manager_starts_in_the_pod_that_holds_the_lock() {
 #[test]
 fn without_its_sidecar_a_job_manager_waits_while_another_pod_may_run_the_job() {
     let api = ApiServer::start();
-    let [uid, other] = ["orders-0", "orders-1"].map(|name| pod(&api, name));
+    let [uid, other] = ["orders-0", "orders-1"].map(|name| api.pod(name));
     let cluster = cluster(&api);
     let mut launch = cluster.launch().go();
     launch.wait_for_log("has not been there yet");

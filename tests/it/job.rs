@@ -6,17 +6,6 @@ use serde_json::{Value, json};
 
 use crate::support::{ApiServer, Cluster, Process, Version, run_mark, wait_until};
 
-/// A pod, as its kubelet would report it; its UID.
-fn pod(api: &ApiServer) -> String {
-    let made = api.create(&json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "orders-0"},
-        "spec": {"nodeName": "none", "containers": [{"name": "flink-main-container", "image": "none"}]},
-    }));
-    let status = json!({"status": {"phase": "Running", "podIP": "127.0.0.1"}});
-    api.patch("pod/orders-0", true, &status);
-    made["metadata"]["uid"].as_str().unwrap().to_owned()
-}
-
 /// What would make that pod, were there controllers.
 fn deploy(api: &ApiServer) {
     let container = json!({"name": "flink-main-container", "image": "none", "args": ["standalone-job"],
@@ -63,7 +52,7 @@ fn replicas(api: &ApiServer) -> String {
 fn a_suspended_job_stays_stopped_and_resumes_from_its_savepoint() {
     let api = ApiServer::start();
     deploy(&api);
-    let uid = pod(&api);
+    let uid = api.pod("orders-0");
     let cluster = Cluster::new(Version::v2())
         .drey_env("KUBECONFIG", api.kubeconfig().display())
         .drey_env("DREY_CLUSTER_ID", "orders")
@@ -100,7 +89,7 @@ fn a_suspended_job_stays_stopped_and_resumes_from_its_savepoint() {
     let mut resume = drey(&api, "resume");
     resume.wait_for_log("Waiting for the JobManager");
     assert_eq!(replicas(&api), "1");
-    let uid = pod(&api);
+    let uid = api.pod("orders-0");
     let mut launch = cluster.launch().in_container_of(&uid).go();
     let mut sidecar = cluster.sidecar().in_container_of(&uid).go();
     assert_eq!(resume.exit_code(), 0, "{}", resume.log());

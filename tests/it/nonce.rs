@@ -9,21 +9,6 @@ const MAP: &str = "configmap/drey-orders";
 
 const KILLED: i32 = -9;
 
-fn pod(api: &ApiServer, name: &str) -> String {
-    let made = api.create(&json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": name},
-        "spec": {
-            // With a node, a deleted pod waits for its kubelet, which never comes.
-            "nodeName": "none",
-            "containers": [{"name": "flink-main-container", "image": "none"}],
-        },
-    }));
-    let status = json!({"status": {"phase": "Running", "podIP": "127.0.0.1"}});
-    api.patch(&format!("pod/{name}"), true, &status);
-    made["metadata"]["uid"].as_str().unwrap().to_owned()
-}
-
 fn ask(api: &ApiServer, nonce: &str) {
     let annotations = json!({"drey.io/savepoint-request": nonce});
     api.patch(
@@ -49,7 +34,7 @@ fn answered(api: &ApiServer, nonce: &str) -> String {
 #[test]
 fn a_savepoint_is_taken_once_for_each_annotation_also_by_a_restarted_sidecar() {
     let api = ApiServer::start();
-    let uid = pod(&api, "orders-0");
+    let uid = api.pod("orders-0");
     let cluster = Cluster::new(Version::v2())
         .drey_env("KUBECONFIG", api.kubeconfig().display())
         .drey_env("DREY_CLUSTER_ID", "orders")

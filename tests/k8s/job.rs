@@ -8,14 +8,10 @@ use crate::support::{JOB_MANAGER, Job, Mode, Run, TASK_MANAGER, Version, plain_p
 
 /// Runs `drey job` as a pipeline does, with nothing but a kubeconfig.
 fn drey(job: &Job, args: &[&str]) -> Output {
-    drey_of(job, "example", args)
-}
-
-fn drey_of(job: &Job, cluster_id: &str, args: &[&str]) -> Output {
     let mut command = job.namespace.node.inside(env!("CARGO_BIN_EXE_drey"));
     let namespace = format!("--namespace={}", job.namespace.name);
     let (verb, rest) = args.split_first().unwrap();
-    command.args(["job", *verb, cluster_id, &namespace, "--timeout=4m"]);
+    command.args(["job", *verb, "example", &namespace, "--timeout=4m"]);
     // The tests' own, which are no settings.
     let own = std::env::vars_os().map(|(name, _)| name);
     for name in own.filter(|name| name.to_string_lossy().starts_with("DREY_TEST_")) {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::installation::ROOT;
@@ -134,6 +134,22 @@ impl ApiServer {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "kubectl {args:?}: {errors}");
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// A pod, as its kubelet would report it; its UID.
+    pub fn pod(&self, name: &str) -> String {
+        let made = self.create(&json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name},
+            "spec": {
+                // With a node, a deleted pod waits for its kubelet, which never comes.
+                "nodeName": "none",
+                "containers": [{"name": "flink-main-container", "image": "none"}],
+            },
+        }));
+        let status = json!({"status": {"phase": "Running", "podIP": "127.0.0.1"}});
+        self.patch(&format!("pod/{name}"), true, &status);
+        made["metadata"]["uid"].as_str().unwrap().to_owned()
     }
 
     /// Patches an object, or its status.
