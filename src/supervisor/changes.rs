@@ -15,14 +15,12 @@ use super::cluster::is_application;
 use crate::changes::{content, directory_flaws};
 use crate::control::Prepare;
 use crate::domain::budget::after;
-use crate::domain::cause::Owner;
 use crate::domain::changes::{
     Change, Content, Files, OnChange, Record, Step, Version, View, judge, next,
 };
 use crate::domain::pointer::{APPLICATION, TriggerReason};
 use crate::domain::supervise::{Evidence, Outcome, Process, ready};
 use crate::flink::version::FlinkVersion;
-use crate::kubernetes::OwnerSight;
 use crate::kubernetes::events::Event;
 use crate::metrics::own;
 
@@ -254,12 +252,11 @@ impl Supervisor {
     }
 
     async fn apply(&mut self, record: &Record, wanted: Version, names: &str) {
-        if let Some(pod) = &mut self.pod {
-            pod.refresh_owner().await;
-            if pod.owner.as_ref().map(OwnerSight::wants) == Some(Owner::NewTemplate) {
-                // The rollout stops the job anyway.
-                return;
-            }
+        if let Some(pod) = &mut self.pod
+            && pod.owner_has_new_template().await
+        {
+            // The rollout stops the job anyway.
+            return;
         }
         let taken = self
             .jobs

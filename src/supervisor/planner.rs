@@ -332,7 +332,7 @@ impl Planner<'_> {
         let keys = RestoreKeys::of(self.version);
         if self.settings.allow_non_restored_state {
             if self.flink.standalone {
-                order.args.push("--allowNonRestoredState".to_owned());
+                order.args = self.allowing_arguments(order);
             } else {
                 order.set.insert(
                     keys.ignore_unclaimed_state().name.to_owned(),
@@ -355,6 +355,18 @@ impl Planner<'_> {
                 .insert(key.name.to_owned(), mode.to_flink().to_owned());
         }
         Ok(())
+    }
+
+    /// Flink reads `--allowNonRestoredState` only beside a path in its arguments (`createSavepointRestoreSettings` of its
+    /// command line), so the start path stands there as well as in the configuration.
+    fn allowing_arguments(&self, order: &StartOrder) -> Vec<String> {
+        let kept = self.configured().filter(|_| order.remove.is_empty());
+        let Some(path) = order.restore_from.as_deref().or(kept) else {
+            return Vec::new();
+        };
+        ["--fromSavepoint", path, "--allowNonRestoredState"]
+            .map(str::to_owned)
+            .to_vec()
     }
 }
 

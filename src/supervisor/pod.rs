@@ -14,6 +14,7 @@ use tracing::warn;
 
 use super::memory::Memory;
 use super::others::follow;
+use crate::domain::cause::Owner;
 use crate::domain::changes::Files;
 use crate::domain::lock::{PodRef, PodState};
 use crate::domain::pointer_map::Document;
@@ -269,6 +270,12 @@ impl Pod {
         if let Some(sight) = self.me.clone().filter(|_| !fresh) {
             self.look_up_owner(&sight).await;
         }
+    }
+
+    /// Whether this pod is to be replaced by one of another template, as far as that can be seen now.
+    pub(super) async fn owner_has_new_template(&mut self) -> bool {
+        self.refresh_owner().await;
+        self.owner.as_ref().map(OwnerSight::wants) == Some(Owner::NewTemplate)
     }
 
     /// An event on the pod and its owner.

@@ -1,7 +1,8 @@
 //! What TaskManagers ask for through the pointer's ConfigMap: to be let go.
 //!
 //! A TaskManager that was told to go holds its SIGTERM back until this answers, or its JobManager is gone. It is let go at
-//! once when it runs no task, after a checkpoint when it goes alone, and after the stop-with-savepoint when the job ends.
+//! once when it runs no task, after a checkpoint when it goes alone, and after the stop-with-savepoint when the job ends, now
+//! or soon since the JobManager's owner has a new template.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -25,6 +26,9 @@ const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often a checkpoint is looked at.
 const POLL: Duration = Duration::from_millis(20);
+
+/// How often it is looked whether the JobManager's owner still wants another template.
+const REPLACED_AGAIN: Duration = Duration::from_secs(3);
 
 /// Checkpoints that somebody waits for, one for each job.
 #[derive(Debug)]
@@ -129,6 +133,15 @@ impl Supervisor {
         self.shutdown.is_some() || self.jobs.values().any(asked)
     }
 
+    /// The JobManager's pod is to be replaced as well: a TaskManager that went before the savepoint would leave the job
+    /// without slots, since the new TaskManagers no longer find this JobManager once its pod has left the Service.
+    async fn is_replaced(&mut self) -> bool {
+        match &mut self.pod {
+            Some(pod) => pod.owner_has_new_template().await,
+            None => false,
+        }
+    }
+
     async fn begin_release(&mut self, waiting: BTreeMap<String, Request>) -> Option<Timestamp> {
         let busy = self.busy_addresses().await;
         let idle = |request: &Request| match (&busy, &request.ip) {
@@ -143,6 +156,10 @@ impl Supervisor {
         }
         if busy.is_empty() {
             return None;
+        }
+        if self.is_replaced().await {
+            self.tell_hold(&busy.into_iter().collect());
+            return Some(after(Timestamp::now(), REPLACED_AGAIN));
         }
         let names: Vec<String> = names(busy).collect();
         let checkpoints = self.trigger_checkpoints().await;
@@ -201,6 +218,9 @@ impl Supervisor {
         if let Some((checkpoints, again)) = self.look_at(checkpoints).await {
             self.releasing = Some(Releasing { names, checkpoints });
             return Some(again);
+        }
+        if self.is_replaced().await {
+            return Some(Timestamp::now());
         }
         self.let_go(names.into_iter(), "a checkpoint was taken")
             .await;

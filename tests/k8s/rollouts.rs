@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::support::{Job, Mode, TASK_MANAGER, Version, flink_container};
+use crate::support::{JOB_MANAGER, Job, Mode, TASK_MANAGER, Version, flink_container};
 
 /// Flink makes the Deployment, which starts the new pod first. Its JobManager would adopt the TaskManagers of the old one.
 #[test]
@@ -54,6 +54,37 @@ fn a_rollout_with_a_readiness_probe_hands_the_job_over() {
         after.job,
         "the old pod went without a sound"
     );
+    job.stop_and_judge(1000);
+}
+
+/// A TaskManager that went before the savepoint would leave the old JobManager without slots, for the new one finds it no more.
+/// The new JobManager is not scheduled until the old TaskManager was told to go.
+#[test]
+fn taskmanagers_that_are_rolled_with_their_jobmanager_stay_until_its_savepoint() {
+    let job = Job::only("rollout-both", Mode::Standalone, Version::v2());
+    let before = job.start_and_work();
+
+    let gate =
+        json!({"spec": {"template": {"spec": {"schedulingGates": [{"name": "drey.test/gate"}]}}}});
+    job.kubectl(&["patch", job.deployment(), "--patch", &gate.to_string()]);
+    job.kubectl(&["rollout", "restart", "deployment/example-taskmanager"]);
+    job.wait_told("Hold", "stay until the savepoint is recorded");
+    let gated = "--field-selector=status.phase=Pending";
+    let new = job.kubectl(&[
+        "get",
+        "pods",
+        "--selector",
+        JOB_MANAGER,
+        gated,
+        "-o",
+        "name",
+    ]);
+    let open = json!({"spec": {"schedulingGates": null}}).to_string();
+    job.kubectl(&["patch", new.trim(), "--patch", &open]);
+
+    let after = job.resumes(&before);
+    let restored = after.restored().unwrap();
+    assert!(restored.starts_with("/state/savepoints/"), "{restored}");
     job.stop_and_judge(1000);
 }
 
