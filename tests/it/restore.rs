@@ -250,7 +250,7 @@ fn a_lost_checkpoint_is_missed_and_nothing_older_is_taken_in_its_place() {
 }
 
 #[test]
-fn what_standalone_mode_would_ignore_or_overrule_is_refused_or_put_into_its_arguments() {
+fn what_standalone_mode_would_ignore_or_overrule_is_refused() {
     let cluster = Cluster::new(Version::v1());
     let cases: [(&[&str], &[&str], &str); 2] = [
         (&[], &["--fromSavepoint", "file:///x"], "drey pointer set"),
@@ -261,14 +261,32 @@ fn what_standalone_mode_would_ignore_or_overrule_is_refused_or_put_into_its_argu
         assert_eq!(drey.exit_code(), 64);
         assert!(drey.log().contains(says), "{}", drey.log());
     }
-    let _task_manager = cluster.task_manager();
-    let mut drey = cluster.start().flag("--allow-non-restored-state").go();
-    drey.wait_for_log("Job is running");
-    let line = fs::read(format!("/proc/{}/cmdline", cluster.job_manager())).unwrap();
-    let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
-    assert!(words.contains(&b"--allowNonRestoredState".as_slice()));
-    drey.term();
-    assert_eq!(drey.exit_code(), 0);
+}
+
+/// The job's sink gets another uid, so nobody takes over the state of the old one.
+#[test]
+fn state_that_the_new_job_has_no_operator_for_is_left_behind_only_where_that_is_allowed() {
+    for version in [Version::v1(), Version::v2()] {
+        let cluster = Cluster::new(version);
+        let _task_manager = cluster.task_manager();
+        let savepoint = whole_run(&cluster);
+        let changed = || cluster.start().job_args(&["--sink-uid", "other"]);
+
+        let mut drey = changed().go();
+        assert_ne!(drey.exit_code(), 0, "{}", drey.log());
+        let logs = fs::read_dir(cluster.path("log")).unwrap();
+        let logs = logs.map(|file| fs::read_to_string(file.unwrap().path()).unwrap());
+        let told = logs.filter(|log| log.contains("Cannot map checkpoint/savepoint state"));
+        assert_eq!(told.count(), 1, "Flink says why");
+        assert_eq!(cluster.newest_path(), savepoint);
+
+        let mut drey = changed().flag("--allow-non-restored-state").go();
+        settle(&cluster, &mut drey, 2);
+        assert_eq!(cluster.rest().restored().as_deref(), savepoint.to_str());
+        drey.term();
+        assert_eq!(drey.exit_code(), 0);
+        cluster.assert_exactly_once(500);
+    }
 }
 
 #[test]

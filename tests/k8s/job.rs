@@ -8,10 +8,14 @@ use crate::support::{JOB_MANAGER, Job, Mode, Run, TASK_MANAGER, Version, plain_p
 
 /// Runs `drey job` as a pipeline does, with nothing but a kubeconfig.
 fn drey(job: &Job, args: &[&str]) -> Output {
+    drey_of(job, "example", args)
+}
+
+fn drey_of(job: &Job, cluster: &str, args: &[&str]) -> Output {
     let mut command = job.namespace.node.inside(env!("CARGO_BIN_EXE_drey"));
     let namespace = format!("--namespace={}", job.namespace.name);
     let (verb, rest) = args.split_first().unwrap();
-    command.args(["job", *verb, "example", &namespace, "--timeout=4m"]);
+    command.args(["job", *verb, cluster, &namespace, "--timeout=4m"]);
     // The tests' own, which are no settings.
     let own = std::env::vars_os().map(|(name, _)| name);
     for name in own.filter(|name| name.to_string_lossy().starts_with("DREY_TEST_")) {
@@ -119,6 +123,103 @@ fn a_suspended_job_has_no_pods_and_resumes_from_its_savepoint() {
     assert_eq!(done(&job, &["resume"]), path);
     resumed_from(&job, &path);
     job.stop_and_judge(1000);
+}
+
+/// The fork writes elsewhere, and needs the rights of its own pointer beside those of its parent's.
+#[test]
+fn a_fork_starts_from_its_parents_savepoint_and_both_run_on() {
+    let job = Job::only("fork", Mode::Standalone, Version::v2());
+    let parent = job.start_and_work();
+    let take = [
+        "exec",
+        &parent.pod,
+        "--container=drey",
+        "--",
+        "/drey/drey",
+        "savepoint",
+    ];
+    let savepoint = job.kubectl(&take).trim().to_owned();
+    job.namespace.apply(&rights_of_branch());
+    let file = tempfile::NamedTempFile::with_suffix(".json").unwrap();
+    let items: Vec<Value> = job.standalone().into_iter().map(branch).collect();
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
+    std::fs::write(file.path(), list.to_string()).unwrap();
+
+    let file = file.path().display().to_string();
+    let (kubectl, namespace) = (job.namespace.node.program(), &job.namespace.name);
+    let apply = [
+        "start",
+        "--",
+        kubectl,
+        "apply",
+        "--namespace",
+        namespace,
+        "--filename",
+        &file,
+    ];
+    let output = drey_of(&job, "branch", &apply);
+
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), savepoint);
+    let map = job.namespace.get(&["configmap/drey-example"]).unwrap();
+    let pointer: Value =
+        serde_json::from_str(map["data"]["pointer.json"].as_str().unwrap()).unwrap();
+    assert_eq!(pointer["forks"]["branch"]["path"], savepoint.as_str());
+    parent.wait_for_checkpoints(2);
+    assert_eq!(job.wait_running().job, parent.job, "the parent runs on");
+    job.stop_and_judge(1000);
+}
+
+fn rights_of_branch() -> Vec<Value> {
+    let rules = json!([{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["drey-branch"],
+        "verbs": ["get", "list", "watch", "patch"]}]);
+    let subject = json!([{"kind": "ServiceAccount", "name": "flink"}]);
+    let role =
+        json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "drey-branch"});
+    let kind = |kind: &str| {
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind,
+        "metadata": {"name": "drey-branch"}})
+    };
+    let (mut allowed, mut bound) = (kind("Role"), kind("RoleBinding"));
+    allowed["rules"] = rules;
+    (bound["roleRef"], bound["subjects"]) = (role, subject);
+    vec![allowed, bound]
+}
+
+/// The same manifest for the cluster id `branch`, a fork.
+fn branch(object: Value) -> Value {
+    let mut text = object.to_string();
+    for name in [
+        "\"example\"",
+        "example-jobmanager",
+        "example-taskmanager",
+        "example-config",
+    ] {
+        text = text.replace(name, &name.replace("example", "branch"));
+    }
+    text = text.replace("/state/out", "/state/out-of-branch");
+    let mut object: Value = serde_json::from_str(&text).unwrap();
+    // A FileSink has its directory in its state, and would go on in its parent's.
+    let job = object.pointer_mut("/spec/template/spec/containers/0/args");
+    if let Some(args) = job.and_then(Value::as_array_mut)
+        && args.iter().any(|arg| arg == "--out")
+    {
+        args.extend([json!("--sink-uid"), json!("files-of-branch")]);
+    }
+    let containers = object.pointer_mut("/spec/template/spec/initContainers");
+    for container in containers
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
+        if let Some(env) = container.get_mut("env").and_then(Value::as_array_mut) {
+            env.push(json!({"name": "DREY_FORK_FROM", "value": "example"}));
+            env.push(json!({"name": "DREY_FORK_CONFIRMED", "value": "true"}));
+            env.push(json!({"name": "DREY_ALLOW_NON_RESTORED_STATE", "value": "true"}));
+        }
+    }
+    object
 }
 
 /// Flink's major version changes under the same state.
