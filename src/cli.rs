@@ -30,6 +30,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{ConfigErrors, Settings, SettingsArgs};
 use crate::control::{self, Call, Reply};
+use crate::launcher::{become_java, is_stand_in};
 use crate::telemetry::{self, one_line};
 use config::{ConfigArgs, Output};
 
@@ -131,6 +132,10 @@ fn failure(message: impl Into<String>, code: u8) -> anyhow::Error {
 /// Parses `args` and runs the command; errors are printed to standard error, one line for each.
 #[must_use]
 pub fn main(args: impl IntoIterator<Item = OsString>, env: Vec<(OsString, OsString)>) -> ExitCode {
+    let mut args = args.into_iter().peekable();
+    if is_stand_in(args.peek().map(OsString::as_os_str)) {
+        return report(&failure(become_java(args.skip(1).collect()), 1));
+    }
     let words = match words(args, &env) {
         Ok(words) => words,
         Err(error) => return report(&error.into()),

@@ -38,6 +38,8 @@ const LINE_LIMIT: u64 = 4 << 20;
 pub enum Call {
     /// The launcher is about to start Flink: where does it resume from?
     Prepare(Prepare),
+    /// The start that was asked for needs no more than its order.
+    Ready,
     /// The launcher has started Flink, or found it running already. Said again to a supervisor that was restarted.
     Started {
         /// What it is.
@@ -131,6 +133,9 @@ pub struct Prepare {
     /// They cannot be understood, and why.
     #[serde(default)]
     pub unreadable: Option<String>,
+    /// Entrypoint and scripts run ahead of the start: [`Call::Ready`] comes when its JVM could start.
+    #[serde(default)]
+    pub getting_ready: bool,
 }
 
 /// A savepoint by a person's hand.

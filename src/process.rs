@@ -4,8 +4,10 @@
 //! the async runtime: waiting and signals have threads of their own, so a second SIGTERM ends everything at once even
 //! when the runtime is wedged.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -136,6 +138,41 @@ impl Flink {
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// Whether `wanted` is true of one of the arguments of what it executes now, which scripts replace by a JVM.
+    pub fn runs(&self, wanted: impl Fn(&OsStr) -> bool) -> bool {
+        let line = self.words("cmdline").unwrap_or_default();
+        line.iter().any(|word| wanted(word))
+    }
+
+    /// What it executes now, in the environment that it was executed in; `None` where that cannot be read.
+    #[must_use]
+    pub fn command(&self) -> Option<Command> {
+        let (line, environment) = (self.words("cmdline")?, self.words("environ")?);
+        let (program, args) = line.split_first()?;
+        let mut command = Command::new(program);
+        command.args(args).env_clear();
+        for variable in environment {
+            let bytes = variable.as_bytes();
+            if let Some(at) = bytes.iter().position(|byte| *byte == b'=') {
+                let (name, value) = (&bytes[..at], &bytes[at + 1..]);
+                command.env(OsStr::from_bytes(name), OsStr::from_bytes(value));
+            }
+        }
+        let directory = fs::read_link(format!("/proc/{}/cwd", self.identity.pid)).ok()?;
+        command.current_dir(directory);
+        Some(command)
+    }
+
+    fn words(&self, file: &str) -> Option<Vec<OsString>> {
+        let all = fs::read(format!("/proc/{}/{file}", self.identity.pid)).ok()?;
+        let words = all.strip_suffix(b"\0")?.split(|byte| *byte == 0);
+        Some(
+            words
+                .map(|word| OsString::from_vec(word.to_vec()))
+                .collect(),
+        )
     }
 
     /// Waits for its end.

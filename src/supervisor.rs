@@ -348,6 +348,7 @@ impl Supervisor {
                 }
                 self.prepare_alone(&flink).await
             }
+            Call::Ready => self.start_is_ready(),
             Call::Mounted { files } => {
                 self.mounted(files);
                 Reply::Done
@@ -385,8 +386,8 @@ impl Supervisor {
             }
             Call::Status => Reply::Status(Box::new(self.status.borrow().clone())),
             Call::Story => {
-                let _ = back.send(Reply::Story(Box::new(self.story())));
-                return false;
+                look = false;
+                Reply::Story(Box::new(self.story()))
             }
             Call::PointerShow => Reply::Pointer {
                 pointer: Some(Box::new(self.pointer.clone())),
@@ -417,7 +418,7 @@ impl Supervisor {
         let started = self.go_on_with_start().await;
         let mut wake = after(Timestamp::now(), self.policy.idle);
         if self.is_loaded().await && !self.is_standby() && !self.gave_up_lock() {
-            self.give_way().await;
+            wake = wake.min(self.give_way().await.unwrap_or(Timestamp::MAX));
             self.discover().await;
             self.begin_ordered_stop().await;
             wake = wake.min(self.submit_jobs().await);

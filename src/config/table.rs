@@ -131,6 +131,9 @@ settings! {
         /// What is done when Flink's configuration changes while its job runs. `restart` stops it with a savepoint and starts
         /// it again; `rescale-only` does so for changes of the parallelism alone; `ignore` leaves it for the next start.
         on_config_change: OnChange { "on-config-change", "ignore|restart|rescale-only", default "ignore" => parse::choice }
+        /// Runs the entrypoint and Flink's scripts while it is still being decided what the job starts from, up to Flink's JVM
+        /// itself. Turn it off for an entrypoint that must not run while another pod still runs the job.
+        start_ahead: bool { "start-ahead", "true|false", default "true", alone "true" => parse::boolean }
         /// The entrypoint of Flink's image, which `drey-launch` starts. Drey prepares its configuration directory.
         entrypoint: PathBuf { "entrypoint", "FILE", default "/docker-entrypoint.sh" => parse::path }
     }

@@ -23,7 +23,7 @@ use super::budget::after;
 mod line;
 mod words;
 
-pub use self::line::{heir, successor};
+pub use self::line::{heir, not_before, successor};
 
 /// Who may run the JobManager, and who waits for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -81,6 +81,9 @@ pub struct Waiter {
     /// It has handed the job over to a pod of another template, and runs it again only when that one fails.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub handed_over: bool,
+    /// Its Flink could not start at once yet: the entrypoint and Flink's scripts still run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub getting_ready: bool,
 }
 
 /// What is known of another pod.
@@ -127,6 +130,8 @@ pub struct LockPolicy {
     pub break_after: Option<Duration>,
     /// How long an IP has to be silent before that counts.
     pub silent_for: Duration,
+    /// How long a running job goes on for a successor that is getting ready.
+    pub ready_within: Duration,
 }
 
 impl Default for LockPolicy {
@@ -134,6 +139,7 @@ impl Default for LockPolicy {
         Self {
             break_after: Some(Duration::from_secs(60)),
             silent_for: Duration::from_secs(10),
+            ready_within: Duration::from_secs(20),
         }
     }
 }
@@ -147,6 +153,8 @@ pub struct LockView<'a> {
     pub me: &'a PodRef,
     /// It has run the job and given it up to a pod of another template ([`hand_over`]). The lock remembers it, too.
     pub handed_over: bool,
+    /// Its Flink could not start at once yet.
+    pub getting_ready: bool,
     /// Kubernetes HA is on: pods of one template share the lock, and Flink elects their leader.
     pub high_availability: bool,
     /// The template that the owner's newest revision has, where that is known. It keeps a pod that is created anew from the
@@ -243,6 +251,7 @@ pub fn hand_over(lock: &Lock, pod: &PodRef, now: Timestamp) -> Lock {
         pod: pod.clone(),
         since: now,
         handed_over: true,
+        getting_ready: false,
     });
     lock
 }
@@ -343,11 +352,13 @@ fn announced(view: &LockView<'_>) -> Option<Lock> {
         Some(waiter) => {
             waiter.pod = view.me.clone();
             waiter.handed_over |= view.handed_over;
+            waiter.getting_ready = view.getting_ready;
         }
         None => lock.waiters.push(Waiter {
             pod: view.me.clone(),
             since: view.now,
             handed_over: view.handed_over,
+            getting_ready: view.getting_ready,
         }),
     }
     (lock != *view.lock).then(|| tidy(&lock, view.pods).unwrap_or(lock))

@@ -15,6 +15,12 @@ const APPLICATION_CLASS: &str = "StandaloneApplicationClusterEntryPoint";
 /// The main class of a standalone JobManager in session mode.
 const SESSION_CLASS: &str = "StandaloneSessionClusterEntrypoint";
 
+/// The main classes of JobManagers that only native Kubernetes mode has.
+const NATIVE_CLASSES: [&str; 2] = [
+    "KubernetesApplicationClusterEntrypoint",
+    "KubernetesSessionClusterEntrypoint",
+];
+
 /// The main class of a TaskManager.
 const TASK_MANAGER_CLASS: &str = "TaskManagerRunner";
 
@@ -179,6 +185,12 @@ impl Command {
         )
     }
 
+    /// It is a script, or anything else but the java itself.
+    #[must_use]
+    pub fn is_script(&self) -> bool {
+        Path::new(&self.program).file_name() != Some(OsStr::new("java"))
+    }
+
     /// It goes through the entrypoint of Flink's image.
     #[must_use]
     pub fn is_entrypoint(&self, entrypoint: &Path) -> bool {
@@ -250,16 +262,7 @@ impl Command {
                 args[at] = directory.into();
             }
         }
-        let class = |arg: &str| {
-            [APPLICATION_CLASS, SESSION_CLASS].contains(&arg.rsplit('.').next().unwrap_or(arg))
-        };
-        let verb = |arg: &OsString| {
-            let verbs = ["start-foreground", "standalone-job", "jobmanager"];
-            arg.to_str()
-                .is_some_and(|arg| verbs.contains(&arg) || class(arg))
-        };
-        let at = args.iter().position(verb).map_or(0, |at| at + 1);
-        args.splice(at..at, more.iter().map(OsString::from));
+        insert(&mut args, more);
         let mut command = process::Command::new(&self.program);
         command.args(args).env("FLINK_CONF_DIR", directory);
         command
@@ -271,6 +274,50 @@ impl Command {
         let named = self.args.windows(2).find(|pair| pair[0] == "--configDir");
         named.map(|pair| Path::new(&pair[1]))
     }
+}
+
+/// The arguments of a JobManager's java as they are to be for an order.
+pub(super) fn with_order(
+    args: impl Iterator<Item = OsString>,
+    set: &BTreeMap<String, String>,
+    remove: &[String],
+    more: &[String],
+) -> Vec<OsString> {
+    let mut args = overruled(args, set, remove);
+    insert(&mut args, more);
+    args
+}
+
+/// Puts Flink's own arguments before those of the job.
+fn insert(args: &mut Vec<OsString>, more: &[String]) {
+    let class = |arg: &str| {
+        [APPLICATION_CLASS, SESSION_CLASS].contains(&arg.rsplit('.').next().unwrap_or(arg))
+    };
+    let verb = |arg: &OsString| {
+        let verbs = ["start-foreground", "standalone-job", "jobmanager"];
+        arg.to_str()
+            .is_some_and(|arg| verbs.contains(&arg) || class(arg))
+    };
+    let at = args.iter().position(verb).map_or(0, |at| at + 1);
+    args.splice(at..at, more.iter().map(OsString::from));
+}
+
+/// Whether this argument of a java is the main class of a JobManager.
+pub(super) fn is_job_manager_class(arg: &OsStr) -> bool {
+    is_class(arg, &[APPLICATION_CLASS, SESSION_CLASS]) || is_class(arg, &NATIVE_CLASSES)
+}
+
+/// Whether this argument of a java is the main class of a TaskManager.
+pub(super) fn is_task_manager_class(arg: &OsStr) -> bool {
+    is_class(arg, &[TASK_MANAGER_CLASS, NATIVE_TASK_MANAGER_CLASS])
+}
+
+fn is_class(arg: &OsStr, names: &[&str]) -> bool {
+    let name = arg
+        .to_str()
+        .and_then(|arg| arg.strip_prefix("org.apache.flink."));
+    let name = name.and_then(|name| name.rsplit('.').next());
+    name.is_some_and(|name| names.contains(&name))
 }
 
 /// [`overruled`], for several words in one argument; the white space between them stays.

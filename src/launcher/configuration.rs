@@ -187,6 +187,7 @@ impl Configuration {
             application: command.is_application(),
             standalone: command.is_standalone(),
             job_id: command.job_id(),
+            getting_ready: false,
         })
     }
 
@@ -239,6 +240,25 @@ impl Configuration {
         let mut command = command.with_keys(&set, &[], &[], &copy);
         self.shadow(&mut command, &directory, &copy)?;
         Ok(command)
+    }
+
+    /// The command of a JobManager whose order is not known yet, with `set` and a copy of the configuration below `state_dir`,
+    /// and where that is.
+    ///
+    /// # Errors
+    /// When something cannot be copied or set.
+    pub(super) fn ahead(
+        &self,
+        command: &Command,
+        state_dir: &Path,
+        mut set: BTreeMap<String, String>,
+    ) -> Result<(process::Command, ConfDir), LaunchError> {
+        let (directory, copy) = self.seed(state_dir, None)?;
+        set.extend(self.reporter(command, &directory)?);
+        edit(&directory, &[], &set)?;
+        let mut command = command.with_keys(&set, &[], &[], &copy);
+        self.shadow(&mut command, &directory, &copy)?;
+        Ok((command, directory))
     }
 
     /// Names what of the user's configuration concerns TaskManagers; `None`: it cannot be read.

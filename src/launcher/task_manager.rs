@@ -1,20 +1,22 @@
 //! The launcher of a TaskManager: starts it, and holds SIGTERM back for as long as its JobManager may need it for a
 //! savepoint. There is no supervisor beside it. Until somebody tells it to go it only watches who runs its JobManager.
 
+use std::process;
+
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use super::KILL_AFTER;
-use super::command::Command;
+use super::command::{Command, is_task_manager_class};
 use super::configuration::{Configuration, LaunchError};
 use super::follow::{Follow, Restart};
 use super::hold::Hold;
 use crate::config::Settings;
 use crate::domain::changes::Files;
 use crate::metrics::own;
-use crate::process::Flink;
+use crate::process::{Exit, Flink};
 
 /// Starts a TaskManager and ends it.
 #[derive(Debug)]
@@ -61,45 +63,41 @@ impl TaskManager {
             .filter(|_| !self.command.is_native());
         let given = given.and_then(Configuration::of_task_managers);
         let mut follow = Follow::new(&self.settings, given).await;
-        let mut ordered: Option<Files> = None;
+        let mut start = self.command(None)?;
         loop {
-            let flink = self.spawn(ordered.as_ref())?;
-            let exit = tokio::select! {
-                exit = flink.exited() => exit,
+            let flink = self.spawn(&mut start)?;
+            let restart = tokio::select! {
+                exit = flink.exited() => return Ok(ended(exit)),
                 signal = self.signals.recv() => {
                     info!(signal, "Asked to end: the TaskManager is held while a savepoint may need it");
                     self.end(&flink).await;
-                    flink.exited().await
+                    return Ok(ended(flink.exited().await));
                 }
-                restart = follow.restart() => {
-                    match restart {
-                        Restart::Successor(job_manager) => {
-                            info!(job_manager, "Another pod runs the JobManager: the TaskManager is started again");
-                            own().followed();
-                        }
-                        Restart::Configuration(files) => {
-                            info!("The JobManager has another configuration: the TaskManager is started again with it");
-                            ordered = Some(files);
-                        }
-                    }
-                    flink.terminate();
-                    killed_late(&flink).await;
-                    continue;
-                }
+                restart = restart(&mut follow, &flink) => restart,
             };
-            info!(code = exit.code(), "TaskManager ended");
-            return Ok(exit.code().unwrap_or(1));
+            start = match restart {
+                Again::AsItRuns => match flink.command() {
+                    Some(command) => command,
+                    None => self.command(None)?,
+                },
+                Again::With(files) => self.command(Some(&files))?,
+            };
+            flink.terminate();
+            killed_late(&flink).await;
         }
     }
 
-    fn spawn(&self, ordered: Option<&Files>) -> Result<Flink, LaunchError> {
-        let mut command = match &self.configuration {
+    fn command(&self, ordered: Option<&Files>) -> Result<process::Command, LaunchError> {
+        match &self.configuration {
             Some(configuration) => {
-                configuration.task_manager(&self.command, &self.settings.state_dir, ordered)?
+                configuration.task_manager(&self.command, &self.settings.state_dir, ordered)
             }
-            None => self.command.plain(),
-        };
-        let flink = Flink::spawn(&mut command).map_err(|source| LaunchError::Spawn {
+            None => Ok(self.command.plain()),
+        }
+    }
+
+    fn spawn(&self, command: &mut process::Command) -> Result<Flink, LaunchError> {
+        let flink = Flink::spawn(command).map_err(|source| LaunchError::Spawn {
             command: self.command.program().to_owned(),
             source,
         })?;
@@ -122,6 +120,47 @@ impl TaskManager {
         let ended = killed_late(flink);
         tokio::join!(hold.withdraw(), ended);
     }
+}
+
+/// How a TaskManager is started again.
+enum Again {
+    /// As the very JVM that runs, without the scripts, which would say the same and take longer than the JVM.
+    AsItRuns,
+    /// With these files as its configuration.
+    With(Files),
+}
+
+async fn restart(follow: &mut Follow, flink: &Flink) -> Again {
+    loop {
+        match follow.restart().await {
+            Restart::Configuration(files) => {
+                info!(
+                    "The JobManager has another configuration: the TaskManager is started again with it"
+                );
+                return Again::With(files);
+            }
+            Restart::Successor(job_manager) => {
+                if !flink.runs(is_task_manager_class) {
+                    info!(
+                        job_manager,
+                        "Another pod runs the JobManager, before the TaskManager has looked for one"
+                    );
+                    continue;
+                };
+                info!(
+                    job_manager,
+                    "Another pod runs the JobManager: the TaskManager is started again"
+                );
+                own().followed();
+                return Again::AsItRuns;
+            }
+        }
+    }
+}
+
+fn ended(exit: Exit) -> i32 {
+    info!(code = exit.code(), "TaskManager ended");
+    exit.code().unwrap_or(1)
 }
 
 /// Waits for a Flink that got SIGTERM, and kills it when that has no effect.

@@ -9,7 +9,7 @@ use super::lock::Turn;
 use super::pod::Pod;
 use super::{RETRY, Supervisor};
 use crate::domain::budget::after;
-use crate::domain::lock::{Lock, PodRef, PodState, hand_over, heir, successor};
+use crate::domain::lock::{Lock, PodRef, PodState, hand_over, heir, not_before, successor};
 use crate::domain::pointer::TriggerReason;
 use crate::domain::supervise::{Evidence, Process};
 use crate::kubernetes::events::Event;
@@ -49,30 +49,43 @@ impl Supervisor {
 
     /// A pod of a new template waits for this one's job: it is stopped with a savepoint and given over. Behind a readiness
     /// probe nothing else would ever end this pod, since the new one is not ready before its JobManager runs.
-    pub(super) async fn give_way(&mut self) {
+    /// When to look again, if the new pod is getting ready.
+    pub(super) async fn give_way(&mut self) -> Option<Timestamp> {
         if self.process == Process::Gone || self.shutdown.is_some() {
-            return;
+            return None;
         }
         self.follow_waiters();
         if !self.others_wait() {
-            return;
+            return None;
         }
         // What the owner wanted when this pod was made is not what it wants now.
         if let Some(pod) = &mut self.pod {
             pod.refresh_owner().await;
         }
-        let to = self.with_lock(|policy, view| {
-            successor(policy, view).map(|waiter| waiter.pod.name.clone())
-        });
-        let Some(to) = to.flatten() else { return };
-        if self.is_session() {
-            return self.give_session_way(&to);
+        let (to, later) = self.successor()?;
+        if later.is_some() {
+            return later;
         }
-        self.hand_over_to(&to);
+        if self.is_session() {
+            self.give_session_way(&to);
+        } else {
+            self.hand_over_to(&to);
+        }
+        None
+    }
+
+    /// The name of the pod for which the job is to be stopped, and before when it is not, since that pod is getting ready.
+    pub(super) fn successor(&self) -> Option<(String, Option<Timestamp>)> {
+        let found = self.with_lock(|policy, view| {
+            let waiter = successor(policy, view)?;
+            let later = not_before(policy, view.now, waiter);
+            Some((waiter.pod.name.clone(), later))
+        });
+        found.flatten()
     }
 
     /// Whether a pod of another template waits.
-    fn others_wait(&self) -> bool {
+    pub(super) fn others_wait(&self) -> bool {
         let me = self.pod.as_ref().and_then(|pod| pod.me.as_ref());
         let lock = self.store.as_map().map(|map| &map.document().lock);
         let (Some(me), Some(lock)) = (me, lock) else {

@@ -23,6 +23,9 @@ use crate::telemetry::one_line;
 /// What the kubelet needs to see the end of the containers before it kills them.
 const MARGIN: Duration = Duration::from_secs(1);
 
+/// The part of the shutdown's time for which a successor that is getting ready is waited for.
+const SHARE_FOR_SUCCESSOR: u32 = 8;
+
 /// The signs that the pod or the container goes.
 #[derive(Debug, Default)]
 pub(super) struct Signs {
@@ -168,12 +171,27 @@ impl Supervisor {
         };
         match judge(&view) {
             Verdict::Undecided { until } => Some(until),
+            Verdict::Cause(Cause::Rollout | Cause::PodMoves)
+                if self.successor_gets_ready(first).is_some() =>
+            {
+                self.successor_gets_ready(first)
+            }
             Verdict::Cause(cause) => {
                 self.signs.cause = Some(cause);
                 self.act_on(cause).await;
                 None
             }
         }
+    }
+
+    /// Until when the job runs on, since the pod that takes it over is not ready. A small part of the time that is left:
+    /// a savepoint may need the rest.
+    fn successor_gets_ready(&self, first: Timestamp) -> Option<Timestamp> {
+        let (_, later) = self.successor()?;
+        let share = self.settings.shutdown_timeout / SHARE_FOR_SUCCESSOR;
+        let until = later?.min(after(first, share));
+        let enough = self.time_left().is_none_or(|left| left > share);
+        (enough && Timestamp::now() < until).then_some(until)
     }
 
     fn is_highly_available(&self) -> bool {

@@ -38,6 +38,8 @@ pub(super) struct Starting {
     pub(super) taken: bool,
     /// When the launcher asked.
     pub(super) since: Instant,
+    /// Flink's JVM could start now: nothing is made ready ahead any more.
+    pub(super) ready: bool,
 }
 
 /// How far a start is.
@@ -92,12 +94,21 @@ impl Supervisor {
         // The second half of a start: the lock is this pod's.
         let taken = flink.ordered;
         self.starting = Some(Starting {
+            ready: !flink.getting_ready,
             flink,
             back,
             attempts: 0,
             taken,
             since: Instant::now(),
         });
+    }
+
+    /// The launcher needs no more than its order.
+    pub(super) fn start_is_ready(&mut self) -> Reply {
+        if let Some(starting) = &mut self.starting {
+            starting.ready = true;
+        }
+        Reply::Done
     }
 
     /// The restore step, once the lock is held.
@@ -239,6 +250,7 @@ impl Supervisor {
             now: Timestamp::now(),
             me: &pod.me.as_ref()?.pod,
             handed_over: pod.handed_over,
+            getting_ready: self.starting.as_ref().is_some_and(|it| !it.ready),
             // After a stop the next run begins when the last JobManager of this one has ended.
             high_availability: !self.run_is_stopped()
                 && match flink {

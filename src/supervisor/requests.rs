@@ -136,6 +136,9 @@ impl Supervisor {
     /// The JobManager's pod is to be replaced as well: a TaskManager that went before the savepoint would leave the job
     /// without slots, since the new TaskManagers no longer find this JobManager once its pod has left the Service.
     async fn is_replaced(&mut self) -> bool {
+        if self.others_wait() {
+            return true;
+        }
         match &mut self.pod {
             Some(pod) => pod.owner_has_new_template().await,
             None => false,

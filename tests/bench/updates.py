@@ -130,7 +130,7 @@ def one(job, flink_job, change, images):
     else:
         job.by_script(flink_job)
     running, flink_job = job.wait_running(begun)
-    eventually("an event of the new job", lambda: set(writes.first) - old)
+    eventually("an event of the new job", lambda: bool(set(writes.first) - old))
     writes.end()
     last = max(at for writer, at in writes.last.items() if writer in old)
     first = min(at for writer, at in writes.first.items() if writer not in old)

@@ -190,7 +190,7 @@ fn properties_win_over_a_mounted_file_and_drey_over_both_and_a_restart_reads_the
         ),
     ]);
     let plugin = containers.plugin();
-    let enabled = Path::new("home/plugins").join(plugin.trim_end_matches(".jar"));
+    let enabled = Path::new("ahead/home/plugins").join(plugin.trim_end_matches(".jar"));
     assert!(
         containers
             .state("jm")

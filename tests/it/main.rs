@@ -21,6 +21,7 @@ mod prometheus;
 mod servers;
 mod support;
 
+mod ahead;
 mod alone;
 mod changes;
 mod commands;

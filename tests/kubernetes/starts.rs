@@ -85,6 +85,7 @@ impl Start {
             files: BTreeMap::new(),
             ordered: false,
             unreadable: None,
+            getting_ready: false,
         }
     }
 

@@ -26,6 +26,7 @@ pub(crate) fn policy(world: &World, bug: Option<Bug>) -> LockPolicy {
     LockPolicy {
         break_after: break_after.map(ticks),
         silent_for: ticks(SILENT_FOR),
+        ..LockPolicy::default()
     }
 }
 
@@ -84,6 +85,7 @@ fn with_view<T>(
             now: at(world.now),
             me: &me,
             handed_over: false,
+            getting_ready: false,
             high_availability: false,
             wanted: None,
             lock: &world.pods[pod].read.lock,
@@ -135,6 +137,7 @@ fn distorted(world: &World, pod: usize, bug: Option<Bug>, step: LockStep) -> Loc
                     now: at(world.now),
                     me: &me,
                     handed_over: false,
+                    getting_ready: false,
                     high_availability: false,
                     wanted: None,
                     lock: &free,

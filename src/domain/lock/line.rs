@@ -8,13 +8,22 @@ use super::{Life, LockPolicy, LockView, PodState, Waiter, handed_over, state};
 use crate::domain::budget::after;
 
 /// The living waiter for which the holder `me` has to stop its job: of another template, and one that has not handed the
-/// job over itself. Of several templates the wanted one, else the newest announced; of one template the first.
+/// job over itself. Of several templates the wanted one, else the newest announced; of one template the first. It may be
+/// getting ready: see [`not_before`].
 #[must_use]
 pub fn successor<'a>(policy: &LockPolicy, view: &LockView<'a>) -> Option<&'a Waiter> {
     if !view.lock.holds(&view.me.uid) {
         return None;
     }
     newer(policy, view)
+}
+
+/// When the job is stopped for `waiter` at the latest, since it is getting ready; `None`: at once. Until then the job runs
+/// on instead of being down.
+#[must_use]
+pub fn not_before(policy: &LockPolicy, now: Timestamp, waiter: &Waiter) -> Option<Timestamp> {
+    let by = after(waiter.since, policy.ready_within);
+    (waiter.getting_ready && now < by).then_some(by)
 }
 
 /// The waiter for which the holder `me` gives the lock up after its own JobManager has failed, instead of starting it

@@ -10,6 +10,7 @@ struct Story {
     now: u64,
     high_availability: bool,
     wanted: Option<&'static str>,
+    getting_ready: bool,
 }
 
 fn at(second: u64) -> Timestamp {
@@ -48,6 +49,7 @@ impl Story {
             now: 1000,
             high_availability: false,
             wanted: None,
+            getting_ready: false,
         }
     }
 
@@ -68,6 +70,7 @@ impl Story {
             now: at(self.now),
             me,
             handed_over: false,
+            getting_ready: self.getting_ready,
             high_availability: self.high_availability,
             wanted: self.wanted,
             lock: &self.lock,
@@ -359,6 +362,28 @@ fn of_two_rollouts_the_second_one_takes_over() {
     story.waits("t2-b", "pod t3-c takes it: its pod template is newer");
     story.waits("t3-d", "of the same pod template and waits longer");
     story.takes("t3-c");
+}
+
+#[test]
+fn a_job_runs_on_until_its_successor_could_start_at_once_but_not_for_long() {
+    let mut story = Story::held_by("t1-a");
+    story.getting_ready = true;
+    story.comes("t2-b");
+    let later = |story: &Story| {
+        let me = pod("t1-a");
+        let view = story.view(&me);
+        let waiter = successor(&story.policy, &view).expect("a successor");
+        not_before(&story.policy, view.now, waiter)
+    };
+    let by = at(story.now + 20);
+    assert_eq!(later(&story), Some(by));
+    story.now += 20;
+    assert_eq!(later(&story), None);
+    story.now -= 10;
+    assert_eq!(later(&story), Some(by));
+    story.getting_ready = false;
+    story.comes("t2-b");
+    assert_eq!(later(&story), None);
 }
 
 #[test]
