@@ -30,6 +30,7 @@ pub use settings::{
     Secret, StorageSettings,
 };
 
+use error::DELETE;
 use layout::Entry;
 use location::{Bucket, Target};
 use remote::Remote;
@@ -174,7 +175,7 @@ impl Storage {
     /// # Errors
     /// Something could not be deleted; more may be gone than before.
     pub async fn delete_savepoint(&self, dir: &Location) -> Result<(), StorageError> {
-        let attempt = Attempt::new("delete", dir);
+        let attempt = Attempt::new(DELETE, dir);
         match self.place(dir, &attempt)? {
             Place::Local(path) => {
                 self.blocking(&attempt, move || local::delete_savepoint(&path))

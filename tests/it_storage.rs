@@ -6,6 +6,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "storage/gc.rs"]
+mod gc;
 #[path = "support/mounts.rs"]
 mod mounts;
 #[path = "support/servers.rs"]

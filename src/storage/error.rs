@@ -17,6 +17,9 @@ type Source = Box<dyn StdError + Send + Sync>;
 /// Longest text of a server that is passed on, in characters.
 const MAX_DETAIL: usize = 300;
 
+/// What is tried where objects are deleted.
+pub(super) const DELETE: &str = "delete";
+
 /// What was tried, on what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
@@ -204,8 +207,11 @@ impl StorageError {
         match failure.class {
             Class::NotFound => Self::NotFound { attempt, source },
             Class::Denied => Self::Denied {
+                remedy: match attempt.action {
+                    DELETE => DELETE_DENIED,
+                    _ => OBJECT_DENIED,
+                },
                 attempt,
-                remedy: OBJECT_DENIED,
                 source,
             },
             Class::NoCredentials => Self::Unreachable {
@@ -256,6 +262,7 @@ const FILE_DENIED: &str =
     "give this user the right, or run under Flink's user (securityContext.fsGroup in a pod)";
 const OBJECT_DENIED: &str = "check the credentials and that they allow to read, write and list here (without the right \
                              to list, S3 also answers so for what does not exist)";
+const DELETE_DENIED: &str = "check the credentials and that they allow to list and delete here";
 const NO_CREDENTIALS: &str = "no credentials are configured and the platform's metadata service does not answer; set \
                               them in Drey's or Flink's configuration or in the environment (~/.aws profiles are not \
                               read: export their keys)";
@@ -338,6 +345,18 @@ mod tests {
                 "failing",
             ),
             (status("301 Moved: "), StorageErrorKind::Other, "s3.region"),
+            (
+                generic(
+                    "DeleteObjects request failed for key a/b: Access Denied (code: AccessDenied)",
+                ),
+                StorageErrorKind::Denied,
+                "check the credentials",
+            ),
+            (
+                generic("Bulk delete request failed for key a: Server busy (code: 503)"),
+                StorageErrorKind::Unreachable,
+                "failing",
+            ),
             (
                 status(
                     "400 Bad Request: <Code>AuthorizationHeaderMalformed</Code><Message>use r</Message>",

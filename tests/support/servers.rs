@@ -39,7 +39,18 @@ impl Server {
 
     pub fn s3_with(bucket: &str, options: &[&str]) -> Self {
         let dir = TempDir::new().unwrap();
-        std::fs::create_dir_all(dir.path().join("data").join(bucket)).unwrap();
+        let data = dir.path().join("data");
+        std::fs::create_dir_all(data.join(bucket)).unwrap();
+        Self::s3_over(&data, dir, options)
+    }
+
+    /// Another versitygw over the same buckets.
+    pub fn beside(&self, options: &[&str]) -> Self {
+        let data = self.dir.path().join("data");
+        Self::s3_over(&data, TempDir::new().unwrap(), options)
+    }
+
+    fn s3_over(data: &Path, dir: TempDir, options: &[&str]) -> Self {
         let port = free_port();
         let mut command = Command::new(installed("s3", "VERSITYGW", "versitygw", "versitygw"));
         command.args([
@@ -51,10 +62,7 @@ impl Server {
             "secret",
             "--quiet",
         ]);
-        command
-            .args(options)
-            .arg("posix")
-            .arg(dir.path().join("data"));
+        command.args(options).arg("posix").arg(data);
         Self::start(command, dir, port)
     }
 

@@ -66,7 +66,7 @@ impl Class {
             }
             _ => {}
         }
-        match status_in(whole) {
+        match status_in(whole).or_else(|| refused_key(whole)) {
             Some(401 | 403) => Self::Denied,
             Some(400) if is_about_credentials(detail) => Self::Denied,
             Some(408 | 425 | 429 | 500..) => Self::Overloaded,
@@ -110,6 +110,18 @@ fn detail(innermost: &str) -> String {
 fn status_in(text: &str) -> Option<u16> {
     let (_, rest) = text.rsplit_once("status code: ")?;
     rest.get(..3)?.parse().ok()
+}
+
+/// When many objects are deleted at once, the answer is a success, with a refusal for each object in it: a code of S3's, or
+/// Azure's status.
+fn refused_key(text: &str) -> Option<u16> {
+    let (_, rest) = text.split_once("request failed for key ")?;
+    let (_, code) = rest.rsplit_once("(code: ")?;
+    match code.trim_end_matches(')') {
+        "AccessDenied" => Some(403),
+        "SlowDown" | "InternalError" => Some(503),
+        status => status.parse().ok(),
+    }
 }
 
 fn is_about_credentials(detail: &str) -> bool {
