@@ -71,21 +71,22 @@ fn find(run: &RunId) -> Option<Identity> {
         })
     };
     let processes = fs::read_dir("/proc").ok()?.flatten();
-    let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    // Children of Flink carry the run id as well: Flink itself is the one after which their process group is called.
-    let leads = |pid: i32| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let group: i32 = stat
-            .rsplit_once(')')?
-            .1
-            .split_whitespace()
-            .nth(2)?
-            .parse()
-            .ok()?;
-        Some(group == pid)
-    };
-    let pid = pids.find(|pid| leads(*pid) == Some(true) && carries(*pid))?;
-    Identity::of(pid).ok()
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    // Children of Flink carry the run id as well: Flink itself is the one after which their process group is called. Behind
+    // a script that waits for it, a JVM that was made ready ahead carries it, and the script does not.
+    let groups: Vec<(i32, i32)> = pids
+        .filter(|pid| carries(*pid))
+        .filter_map(|pid| Some((pid, group_of(pid)?)))
+        .collect();
+    let leader = groups.iter().find(|(pid, group)| pid == group);
+    let (_, group) = leader.or(groups.first())?;
+    Identity::of(*group).ok()
+}
+
+fn group_of(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields = stat.rsplit_once(')')?.1;
+    fields.split_whitespace().nth(2)?.parse().ok()
 }
 
 fn file(state_dir: &Path) -> PathBuf {

@@ -9,9 +9,11 @@ the Deployments, waits until the pods are gone, and applies the changed manifest
 manifests are applied, and that is all. Downtime is from the last event that the old job wrote to the first one of the new job.
 """
 
+import datetime
 import http.client
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -28,6 +30,17 @@ RUNS = int(os.environ.get("BENCH_RUNS", "3"))
 SAMPLE = 0.02
 CHANGES = ("configuration", "image")
 GOAL = 0.5
+# What the new pods say on their way, in the order in which it happens: where the time goes.
+STEPS = {
+    "lock taken": "Taking the lock",
+    "restore point chosen": "Restore point chosen",
+    "scripts through": "Starting standalonejob",
+    "JobManager's JVM runs": "Starting StandaloneApplicationClusterEntryPoint",
+    "its REST interface": "Rest endpoint listening",
+    "job made": r"Job example .* switched from state CREATED to RUNNING",
+    "TaskManager registered": "Successful registration at resource manager",
+    "tasks restored": "switched from INITIALIZING to RUNNING",
+}
 
 
 class Writes:
@@ -117,6 +130,22 @@ def post(ip, path, body):
     return json.loads(text)
 
 
+def timeline(job, start):
+    """When the pods that run now said each of `STEPS` for the first time after `start`, as seconds after it."""
+    since = datetime.datetime.fromtimestamp(start, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    logs = kubectl("--namespace", job.name, "logs", "--selector=app=example", "--all-containers", "--timestamps", "--tail=-1",
+                   "--since-time", since)  # fmt: skip
+    found = {}
+    for line in logs.splitlines():
+        stamp, _, text = line.partition(" ")
+        for step, pattern in STEPS.items():
+            if re.search(pattern, text):
+                at = datetime.datetime.fromisoformat(stamp[:26] + "+00:00").timestamp() - start
+                if at > 0:
+                    found[step] = min(at, found.get(step, at))
+    return found
+
+
 def one(job, flink_job, change, images):
     """One change; what it cost, and the new job."""
     kubernetes.wait_steady(Rest(job.leader()["status"]["podIP"]), flink_job)
@@ -137,6 +166,7 @@ def one(job, flink_job, change, images):
     origin = kubernetes.restored_from(Rest(eventually("a JobManager", job.leader)["status"]["podIP"]), flink_job)
     return flink_job, {
         "down": first - last, "stopped": last - begun, "running": running - last, "whole": first - begun, "from": origin,
+        "steps": timeline(job, last),
     }  # fmt: skip
 
 
@@ -163,6 +193,10 @@ def report(found):
             column = lambda key: spread([it[key] for it in results], "s")  # noqa: E731,B023
             say(f"  {name}  down for {column('down')}; last event {column('stopped')} after the order; "
                 f"all tasks seen to run {column('running')} after the last event")  # fmt: skip
+        for name, results in (("by script", script), ("with Drey", drey)):
+            steps = ((step, [it["steps"][step] for it in results if step in it["steps"]]) for step in STEPS)
+            steps = [f"{step} {spread(found, 's')}" for step, found in steps if found]
+            say(f"  {name}, after the last event: {'; '.join(steps)}")
         say(f"  downtime, ratio of the medians: {middle(drey, 'down') / middle(script, 'down'):.2f}\n")
 
 

@@ -5,6 +5,13 @@ use std::os::unix::fs::PermissionsExt;
 
 use crate::support::{Cluster, Version};
 
+fn wrapper(cluster: &Cluster, text: &str) -> String {
+    let path = cluster.path("wrapper.sh");
+    fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path.display().to_string()
+}
+
 #[test]
 fn scripts_run_before_the_order_comes_and_flink_after_it() {
     let cluster = Cluster::new(Version::v2());
@@ -36,16 +43,41 @@ fn scripts_run_before_the_order_comes_and_flink_after_it() {
     cluster.assert_exactly_once(200);
 }
 
+/// The script that waits for its JVM does not carry the run's id, which came later; its JVM does.
+#[test]
+fn a_flink_that_was_made_ready_ahead_behind_a_script_is_taken_over() {
+    let cluster = Cluster::new(Version::v2());
+    let _task_manager = cluster.task_manager();
+    let words = [
+        vec![wrapper(&cluster, "\"$@\"\nexit $?")],
+        cluster.start().script().flink(),
+    ]
+    .concat();
+    let mut drey = cluster.start().command(words.clone()).go();
+    drey.wait_for_logs(&["Flink was made ready ahead", "Job is running"]);
+    let job_manager = cluster.job_manager();
+    cluster.rest().wait_for_checkpoints(1);
+    drey.kill();
+
+    let mut drey = cluster.start().command(words).go();
+    drey.wait_for_logs(&["Took over a running Flink", "Job is running"]);
+    assert_eq!(cluster.job_manager(), job_manager);
+    drey.term();
+    assert_eq!(drey.exit_code(), 0, "{}", drey.log());
+    cluster.assert_exactly_once(200);
+}
+
 /// It would run Flink before the order, were that possible with the configuration that it finds.
 #[test]
 fn what_executes_a_java_of_its_own_is_started_as_if_nothing_had_run_ahead() {
     let cluster = Cluster::new(Version::v1());
     let _task_manager = cluster.task_manager();
-    let wrapper = cluster.path("wrapper.sh");
-    fs::write(&wrapper, "#!/bin/sh\nexec \"$@\"\n").unwrap();
-    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
     let start = || {
-        let words = [vec![wrapper.display().to_string()], cluster.start().flink()].concat();
+        let words = [
+            vec![wrapper(&cluster, "exec \"$@\"")],
+            cluster.start().flink(),
+        ]
+        .concat();
         cluster.start().command(words).go()
     };
     let mut drey = start();

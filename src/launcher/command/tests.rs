@@ -259,3 +259,27 @@ fn a_fixed_job_id_is_known() {
         Some(id.to_owned())
     );
 }
+
+#[test]
+fn a_java_waits_only_where_it_is_a_jobmanager() {
+    let package = "org.apache.flink";
+    for class in [
+        "container.entrypoint.StandaloneApplicationClusterEntryPoint",
+        "runtime.entrypoint.StandaloneSessionClusterEntrypoint",
+        "kubernetes.entrypoint.KubernetesApplicationClusterEntrypoint",
+        "kubernetes.entrypoint.KubernetesSessionClusterEntrypoint",
+    ] {
+        assert!(
+            is_job_manager_class(OsStr::new(&format!("{package}.{class}"))),
+            "{class}"
+        );
+        assert!(!is_job_manager_class(OsStr::new(class)), "{class}");
+    }
+    for other in [
+        "org.apache.flink.runtime.util.bash.BashJavaUtils",
+        "org.apache.flink.runtime.taskexecutor.TaskManagerRunner",
+        "-version",
+    ] {
+        assert!(!is_job_manager_class(OsStr::new(other)), "{other}");
+    }
+}
