@@ -383,8 +383,9 @@ impl Launcher {
 /// Tells the supervisor that an order is all that is missing, once that is so.
 async fn tell_ready(socket: &Path, ahead: Option<&mut Ahead>) -> Infallible {
     if let Some(ahead) = ahead {
-        ahead.ready().await;
-        info!("Flink is ready: its JVM waits for its order");
+        if ahead.ready().await {
+            info!("Flink is ready: its JVM waits for its order");
+        }
         persistently(socket, &Call::Ready).await;
     }
     std::future::pending().await

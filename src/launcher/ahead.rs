@@ -91,15 +91,15 @@ impl Ahead {
         }
     }
 
-    /// Waits until Flink's JVM could start, or what was to make it ready has ended.
-    pub(super) async fn ready(&mut self) {
-        if self.java.is_some() {
-            return;
+    /// Waits until Flink's JVM could start, or what was to make it ready has ended: then it is false.
+    pub(super) async fn ready(&mut self) -> bool {
+        if self.java.is_none() {
+            tokio::select! {
+                java = self.listener.accept() => self.java = java.ok().map(|(stream, _)| stream),
+                _ = self.flink.exited() => {}
+            }
         }
-        tokio::select! {
-            java = self.listener.accept() => self.java = java.ok().map(|(stream, _)| stream),
-            _ = self.flink.exited() => {}
-        }
+        self.java.is_some()
     }
 
     /// Whether what was made ready is what is to be started now.
@@ -118,14 +118,17 @@ impl Ahead {
         signals: &mut mpsc::Receiver<&'static str>,
     ) -> Result<Gone, LaunchError> {
         tokio::select! {
-            () = self.ready() => {}
+            _ = self.ready() => {}
             signal = signals.recv() => {
                 self.abandon().await;
                 return Ok(Gone::Signal(signal.unwrap_or_default()));
             }
         }
         let Some(java) = self.java.take() else {
-            warn!("Flink's JVM cannot be made ready ahead here: started as usual");
+            warn!(
+                mark = %self.mark.display(),
+                "Flink's JVM cannot be made ready ahead here: started as usual, until the mark is deleted"
+            );
             if let Err(error) = fs::write(&self.mark, "") {
                 debug!(%error, "Not remembered");
             }
