@@ -106,14 +106,14 @@ impl Admission {
         let body = collect(request.into_body(), &mut room)
             .await
             .map_err(NoBody::answer)?;
-        let request = review::read(&body).map_err(bad)?;
+        let mut request = review::read(&body).map_err(bad)?;
         drop(body);
         let Some(settings) = self.shared.settings(opted_in) else {
             let what = "drey: not ready yet: the version of Kubernetes is not known";
             return Err((not_now(what), "NotReady"));
         };
         let verdict = self.judge(&request, settings).await;
-        let answer = review::answer(&request, verdict);
+        let answer = review::answer(&mut request, verdict);
         self.tell(&request, &answer);
         Ok((answer.body, answer.outcome, answer.reason))
     }
@@ -141,8 +141,8 @@ impl Admission {
             namespace,
             uid, outcome, reason, request.dry_run, note.message, "Answered"
         );
-        if let (Some(pod), false) = (&request.pod, request.dry_run) {
-            self.reporter.tell(namespace, pod, note);
+        if !request.dry_run {
+            self.reporter.tell(namespace, note);
         }
     }
 }

@@ -128,26 +128,31 @@ impl LookUps {
         );
         Facts {
             flink_configuration,
-            replicas: set.and_then(|set| set.replicas).filter(|_| job_manager),
+            // One is what everybody has: nothing to be judged again for.
+            replicas: set
+                .and_then(|set| set.replicas)
+                .filter(|replicas| job_manager && *replicas > 1),
             flink_deployment,
             missing_rights: missing.unwrap_or_default(),
             ..Facts::default()
         }
     }
 
-    /// On what events about a pod are written: its Deployment, else what controls it.
-    pub(super) async fn subject(&self, namespace: &str, pod: &Pod) -> Option<OwnerRef> {
-        let own = owner(pod)?;
-        let set = self.replica_set(namespace, pod).await;
-        set.and_then(|set| set.deployment).or(Some(own))
+    /// On what events about a pod are written that `own` controls: its Deployment, else `own`.
+    pub(super) async fn subject(&self, namespace: &str, own: OwnerRef) -> OwnerRef {
+        let set = self.replica_set(namespace, &own).await;
+        set.and_then(|set| set.deployment).unwrap_or(own)
     }
 
     /// The ReplicaSet, and the FlinkDeployment above. In native mode TaskManagers are the Deployment's own.
     async fn owners(&self, namespace: &str, pod: &Pod) -> (Option<ReplicaSet>, Option<String>) {
-        let set = self.replica_set(namespace, pod).await;
+        let Some(own) = owner(pod) else {
+            return (None, None);
+        };
+        let set = self.replica_set(namespace, &own).await;
         let deployment = match &set {
             Some(set) => set.deployment.clone(),
-            None => owner(pod),
+            None => Some(own),
         };
         let operator = match deployment {
             Some(owner) => self.flink_deployment(namespace, &owner).await,
@@ -171,9 +176,8 @@ impl LookUps {
         self.operators.get(deployment.uid.clone(), look).await
     }
 
-    async fn replica_set(&self, namespace: &str, pod: &Pod) -> Option<ReplicaSet> {
-        let own = owner(pod).filter(|own| own.kind == "ReplicaSet")?;
-        if !self.what.contains(&LookUp::Owners) {
+    async fn replica_set(&self, namespace: &str, own: &OwnerRef) -> Option<ReplicaSet> {
+        if own.kind != "ReplicaSet" || !self.what.contains(&LookUp::Owners) {
             return None;
         }
         let kube = self.kube.in_namespace(namespace);

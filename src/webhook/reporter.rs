@@ -4,14 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::debug;
 
 use super::lookups::LookUps;
 use super::review::{Note, Noted};
-use crate::kubernetes::pods::{OwnerRef, controller};
+use crate::kubernetes::pods::OwnerRef;
 use crate::kubernetes::{Event, Kube, Recorder};
 
 /// For how long the same is not said again of the same owner.
@@ -45,11 +44,10 @@ impl Reporter {
         }
     }
 
-    /// Has `note` told to the owner of `pod`, soon and at most once a minute. A pod without owner has nobody to be told: who creates
+    /// Has `note` told to the pod's owner, soon and at most once a minute. A pod without owner has nobody to be told: who creates
     /// it has seen the warnings.
-    pub(super) fn tell(&self, namespace: &str, pod: &Pod, note: &Note) {
-        let owners = pod.metadata.owner_references.as_deref().unwrap_or_default();
-        let Some(owner) = controller(owners) else {
+    pub(super) fn tell(&self, namespace: &str, note: &Note) {
+        let Some(owner) = &note.owner else {
             return;
         };
         let event = match note.what {
@@ -57,7 +55,7 @@ impl Reporter {
             Noted::Skipped => Event::warning("InjectionSkipped", &note.message),
             Noted::Refused => Event::warning("InjectionRefused", &note.message),
         };
-        if !self.is_new(&owner, event.reason) {
+        if !self.is_new(owner, event.reason) {
             return;
         }
         let Ok(place) = Arc::clone(&self.pending).try_acquire_owned() else {
@@ -65,11 +63,11 @@ impl Reporter {
         };
         let kube = self.kube.in_namespace(namespace);
         let (recorder, look_ups) = (self.recorder.clone(), Arc::clone(&self.look_ups));
-        let pod = owned(pod);
+        let owner = owner.clone();
         tokio::spawn(async move {
             let _place = place;
-            let subject = look_ups.subject(kube.namespace(), &pod).await;
-            recorder.publish_about(kube, subject.unwrap_or(owner), event);
+            let subject = look_ups.subject(kube.namespace(), owner).await;
+            recorder.publish_about(kube, subject, event);
         });
     }
 
@@ -88,11 +86,4 @@ impl Reporter {
         told.insert(key, Instant::now());
         true
     }
-}
-
-/// A pod with nothing but its owners.
-fn owned(pod: &Pod) -> Pod {
-    let mut owned = Pod::default();
-    owned.metadata.owner_references = pod.metadata.owner_references.clone();
-    owned
 }

@@ -13,7 +13,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::inject::{self, Facts, Outcome, Refused, Role, Settings};
+use crate::inject::{self, Facts, Injected, Outcome, Refused, Role, Settings, Skipped};
+use crate::kubernetes::pods::{OwnerRef, controller};
 use crate::telemetry::shorten;
 
 /// The one version that is understood: the API server has it since Kubernetes 1.16.
@@ -31,7 +32,7 @@ pub(super) struct Request {
     pub(super) namespace: String,
     /// Nothing may happen beside the answer.
     pub(super) dry_run: bool,
-    /// The pod to be created; `None` when the request is about something else.
+    /// The pod to be created; `None` when the request is about something else, or once it is answered.
     pub(super) pod: Option<Box<Pod>>,
     /// The pod as it is written, with what this program knows nothing of.
     written: Option<Box<RawValue>>,
@@ -55,6 +56,8 @@ pub(super) struct Answer {
 pub(super) struct Note {
     pub(super) what: Noted,
     pub(super) message: String,
+    /// What controls the pod.
+    pub(super) owner: Option<OwnerRef>,
 }
 
 /// What an event is about.
@@ -208,9 +211,9 @@ pub(super) fn subject<'r>(request: &'r Request, verdict: &Verdict) -> Option<(&'
     }
 }
 
-/// What is answered to `request`.
-pub(super) fn answer(request: &Request, verdict: Verdict) -> Answer {
-    let (Some(pod), Some(verdict)) = (request.pod.as_deref(), verdict) else {
+/// What is answered to `request`, whose pod is taken for it.
+pub(super) fn answer(request: &mut Request, verdict: Verdict) -> Answer {
+    let (Some(pod), Some(verdict)) = (request.pod.take(), verdict) else {
         return Answer {
             body: allowed(&request.uid, None, &[]),
             outcome: "ignored",
@@ -218,43 +221,57 @@ pub(super) fn answer(request: &Request, verdict: Verdict) -> Answer {
             note: None,
         };
     };
+    let owner = controller(pod.metadata.owner_references.as_deref().unwrap_or_default());
     match verdict {
-        Ok(Outcome::Injected(injected)) => match patch(request, pod, &injected.pod) {
-            Ok(patch) => Answer {
-                body: allowed(&request.uid, patch.as_deref(), &injected.warnings),
-                outcome: "injected",
-                reason: if patch.is_some() {
-                    "OptedIn"
-                } else {
-                    "InjectedAlready"
-                },
-                note: patch.map(|_| Note {
-                    what: Noted::Injected,
-                    message: injected_message(injected.role),
-                }),
+        Ok(Outcome::Injected(injected)) => answer_injected(request, *pod, *injected, owner),
+        Ok(Outcome::Skipped(skipped)) => answer_skipped(request, skipped, owner),
+        Err(Refused { message }) => refused(&request.uid, 422, "Invalid", message, owner),
+    }
+}
+
+fn answer_injected(
+    request: &Request,
+    pod: Pod,
+    injected: Injected,
+    owner: Option<OwnerRef>,
+) -> Answer {
+    match patch(request, pod, injected.pod) {
+        Ok(patch) => Answer {
+            body: allowed(&request.uid, patch.as_deref(), &injected.warnings),
+            outcome: "injected",
+            reason: if patch.is_some() {
+                "OptedIn"
+            } else {
+                "InjectedAlready"
             },
-            Err(error) => {
-                let message = format!("the patch cannot be written: {error}");
-                refused(&request.uid, 500, "InternalError", &message)
-            }
+            note: patch.map(|_| Note {
+                what: Noted::Injected,
+                message: injected_message(injected.role),
+                owner,
+            }),
         },
-        Ok(Outcome::Skipped(skipped)) => {
-            let warnings: Vec<String> = skipped
-                .surprising
-                .then(|| format!("drey: not injected: {}", skipped.message))
-                .into_iter()
-                .collect();
-            Answer {
-                body: allowed(&request.uid, None, &warnings),
-                outcome: "skipped",
-                reason: skipped.reason,
-                note: skipped.surprising.then_some(Note {
-                    what: Noted::Skipped,
-                    message: skipped.message,
-                }),
-            }
+        Err(error) => {
+            let message = format!("the patch cannot be written: {error}");
+            refused(&request.uid, 500, "InternalError", message, owner)
         }
-        Err(Refused { message }) => refused(&request.uid, 422, "Invalid", &message),
+    }
+}
+
+fn answer_skipped(request: &Request, skipped: Skipped, owner: Option<OwnerRef>) -> Answer {
+    let warnings: Vec<String> = skipped
+        .surprising
+        .then(|| format!("drey: not injected: {}", skipped.message))
+        .into_iter()
+        .collect();
+    Answer {
+        body: allowed(&request.uid, None, &warnings),
+        outcome: "skipped",
+        reason: skipped.reason,
+        note: skipped.surprising.then_some(Note {
+            what: Noted::Skipped,
+            message: skipped.message,
+            owner,
+        }),
     }
 }
 
@@ -266,20 +283,27 @@ fn injected_message(role: Role) -> String {
     }
 }
 
-fn refused(uid: &str, code: u16, reason: &'static str, message: &str) -> Answer {
+fn refused(
+    uid: &str,
+    code: u16,
+    reason: &'static str,
+    message: String,
+    owner: Option<OwnerRef>,
+) -> Answer {
     Answer {
-        body: denial(uid, code, reason, message),
+        body: denial(uid, code, reason, &message),
         outcome: "refused",
         reason,
         note: Some(Note {
             what: Noted::Refused,
-            message: message.to_owned(),
+            message,
+            owner,
         }),
     }
 }
 
 /// The JSON patch that makes `after` of `before`, which is the pod of `request`; `None` when they are equal.
-fn patch(request: &Request, before: &Pod, after: &Pod) -> serde_json::Result<Option<Vec<u8>>> {
+fn patch(request: &Request, before: Pod, after: Pod) -> serde_json::Result<Option<Vec<u8>>> {
     if before == after {
         return Ok(None);
     }

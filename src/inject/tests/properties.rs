@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::settings;
+use crate::inject::patch::graft;
 use crate::inject::{Facts, Outcome, Settings, inject, patch, uninject};
 
 fn maybe_empty(item: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
@@ -112,6 +113,34 @@ fn pod() -> impl Strategy<Value = Value> {
     )
 }
 
+/// The pod with its lists in another order, in which something is there twice, something is gone and something is new.
+fn moved(mut pod: Pod, by: usize) -> Pod {
+    let Some(spec) = &mut pod.spec else {
+        return pod;
+    };
+    for container in spec
+        .containers
+        .iter_mut()
+        .chain(spec.init_containers.iter_mut().flatten())
+    {
+        container.image = Some(format!("mirror/{by}"));
+        for list in container.env.iter_mut().filter(|list| !list.is_empty()) {
+            let again = list[by % list.len()].clone();
+            list.insert(by % list.len(), again);
+        }
+        for list in container.volume_mounts.iter_mut() {
+            let by = by.min(list.len());
+            list.rotate_left(by);
+            list.extend(list.first().cloned());
+        }
+    }
+    let most = spec.containers.len();
+    spec.containers[by.min(most)..].reverse();
+    spec.volumes = spec.volumes.take().filter(|_| by != 1);
+    spec.host_network = Some(true);
+    pod
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -128,7 +157,8 @@ proptest! {
                 prop_assert_eq!(uninject(&once.pod), Ok(before.clone()));
             }
             let mut patched = original.clone();
-            apply(&mut patched, &patch(&original, &before, &once.pod)).expect("a good patch");
+            apply(&mut patched, &patch(&original, before.clone(), once.pod.clone())).expect("a good patch");
+            prop_assert_eq!(&patched, &graft(&original, &before, &once.pod));
             prop_assert_eq!(&patched["spec"]["unknown"], &json!("kept"));
             for container in patched["spec"]["containers"].as_array().expect("containers") {
                 if container["name"] != "drey" {
@@ -138,6 +168,16 @@ proptest! {
             let patched: Pod = serde_json::from_value(patched).expect("a pod");
             prop_assert_eq!(patched, once.pod);
         }
+    }
+
+    #[test]
+    fn a_patch_makes_whatever_was_made_of_a_pod(original in pod(), by in 0..4usize) {
+        let before: Pod = serde_json::from_value(original.clone()).expect("a pod");
+        let after = moved(before.clone(), by);
+        let mut patched = original.clone();
+        apply(&mut patched, &patch(&original, before.clone(), after.clone())).expect("a good patch");
+        prop_assert_eq!(&patched, &graft(&original, &before, &after));
+        prop_assert_eq!(serde_json::from_value::<Pod>(patched).expect("a pod"), after);
     }
 
     #[test]
