@@ -21,6 +21,9 @@ mod world;
 mod admissions;
 #[path = "webhook/busy.rs"]
 mod busy;
+#[cfg(feature = "test-matrix")]
+#[path = "webhook/cert_manager.rs"]
+mod cert_manager;
 #[path = "webhook/certificates.rs"]
 mod certificates;
 #[path = "webhook/hostile.rs"]

@@ -21,6 +21,8 @@
 #   kubernetes        kube-apiserver, kubelet and so on         prints the directory
 #   etcd, coredns     what else a cluster consists of             print the binary
 #   helm              Helm, for deploy/chart                      prints the binary
+#   cert-manager      its controller, its cainjector and its   prints the directory
+#                     custom resources
 #   node              containerd, runc and what else a node       prints the archive of the sandbox image
 #                     takes, as packages (needs root)
 #   images            the images of Flink and of the example      prints an archive for node.sh load
@@ -458,6 +460,24 @@ part_helm() {
     echo "$CACHE/helm/$HELM/helm"
 }
 
+part_cert-manager() {
+    local version
+    version=$(sed -n 's|.*github.com/cert-manager/cert-manager \(v[0-9.]*\).*|\1|p' "$MODULES/cert-manager/go.mod")
+    build "$CACHE/cert-manager/$version" make_cert_manager
+    echo "$CACHE/cert-manager/$version"
+}
+
+# The last one whose commands are in a module that the proxies have. Its custom resources are templates of its chart.
+make_cert_manager() {
+    local module=github.com/cert-manager/cert-manager
+    make_module "$1" "$MODULES/cert-manager" "" $module/cmd/controller $module/cmd/cainjector
+    have go || PATH="$(part_go)/bin:$PATH"
+    local source file
+    source=$(cd "$MODULES/cert-manager" && go list -m -f '{{.Dir}}' $module)
+    mkdir "$1/crds"
+    for file in "$source"/deploy/crds/crd-*.yaml; do sed '/{{/d' "$file" >"$1/crds/${file##*/}"; done
+}
+
 part_node() {
     local missing=() name
     for name in containerd runc iptables openssl debootstrap; do have "$name" || missing+=("$name"); done
@@ -619,7 +639,7 @@ main() {
             start "$1" "$2"
             shift
             ;;
-        s3 | gcs | azurite | prometheus | prometheus-3 | chromium | versions | kubernetes | etcd | coredns | helm | node | base-image | images) start "$1" ;;
+        s3 | gcs | azurite | prometheus | prometheus-3 | chromium | versions | kubernetes | etcd | coredns | helm | cert-manager | node | base-image | images) start "$1" ;;
         stores) for part in s3 gcs azurite "s3-plugin $FLINK_1" "s3-plugin $FLINK_2"; do start $part; done ;;
         default) for version in $FLINK_1 $FLINK_2; do start java-args "$version"; done ;;
         cluster) for part in kubernetes etcd coredns helm node images; do start "$part"; done ;;

@@ -41,13 +41,13 @@ pub struct ApiServer {
 }
 
 /// A process that ends when the pipe to its shell is closed, so also when the test process is killed.
-struct Server {
+pub struct Server {
     shell: Child,
     pipe: Option<ChildStdin>,
 }
 
 impl Server {
-    fn start(log: &Path, program: &Path, args: &[String]) -> Self {
+    pub fn start(log: &Path, program: &Path, args: &[String]) -> Self {
         let log = fs::File::create(log).unwrap();
         let mut shell = Command::new("bash")
             .args([

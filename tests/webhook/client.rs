@@ -18,6 +18,7 @@ use crate::world::{Webhook, World};
 #[derive(Clone)]
 pub struct Client {
     port: u16,
+    name: &'static str,
     config: Arc<ClientConfig>,
 }
 
@@ -75,13 +76,20 @@ impl Client {
         };
         Self {
             port: webhook.port,
+            name: "127.0.0.1",
             config: Arc::new(config),
         }
     }
 
+    /// Asks for a server of this name.
+    #[allow(dead_code, reason = "for the tests of another feature")]
+    pub fn by_name(self, name: &'static str) -> Self {
+        Self { name, ..self }
+    }
+
     pub async fn connect(&self) -> std::io::Result<TlsStream<TcpStream>> {
         let stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
-        let name = ServerName::try_from("127.0.0.1").unwrap();
+        let name = ServerName::try_from(self.name).unwrap();
         let connector = TlsConnector::from(Arc::clone(&self.config));
         connector.connect(name, stream).await
     }
