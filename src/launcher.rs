@@ -4,6 +4,7 @@
 //! It is process 1 of the Flink container, or half of `drey run`. Either way it talks to the supervisor over its socket.
 //! A supervisor that is away for a while is waited for; Flink runs on meanwhile.
 
+mod again;
 mod ahead;
 mod alone;
 mod command;
@@ -28,7 +29,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
 use crate::config::{Restart, Settings};
-use crate::control::{self, Call, Prepare, Reply, Settled, SettledOutcome, Then};
+use crate::control::{self, Call, Prepare, Reply, Settled, SettledOutcome, StartOrder, Then};
 use crate::domain::budget::Backoff;
 use crate::domain::changes::Files;
 use crate::domain::pointer::{RunId, TriggerReason};
@@ -43,6 +44,7 @@ pub use configuration::{Configuration, LaunchError, apply};
 pub use java::{become_java, is_stand_in};
 pub use task_manager::TaskManager;
 
+use again::Made;
 use mount::Mount;
 
 /// A JobManager ends within 5 s of SIGTERM whatever happens (`JvmShutdownSafeguard`); after this it is killed.
@@ -75,6 +77,8 @@ pub struct Launcher {
     deadline: Option<Instant>,
     /// Flink was ended without the supervisor's word.
     out_of_time: bool,
+    /// What scripts made for the Flink that ran last.
+    made: Option<Made>,
 }
 
 /// A Flink that runs.
@@ -82,7 +86,8 @@ struct Running {
     flink: Flink,
     prepare: Prepare,
     run: RunId,
-    adopted: bool,
+    /// `None`: another launcher has started it.
+    order: Option<StartOrder>,
     since: Instant,
 }
 
@@ -112,6 +117,7 @@ impl Launcher {
             signals,
             deadline: None,
             out_of_time: false,
+            made: None,
         })
     }
 
@@ -174,6 +180,7 @@ impl Launcher {
                     log_order(&settled);
                     ordered = Some(settled);
                     then = next;
+                    self.made = self.made_of(&running);
                     running.flink.terminate();
                     kill_at = Some(kill_time(deadline));
                 }
@@ -260,7 +267,7 @@ impl Launcher {
         } else if all(&[SettledOutcome::Recorded]) && !interrupted {
             // A person stopped it.
             Next::Exit(0)
-        } else if running.adopted && interrupted {
+        } else if running.order.is_none() && interrupted {
             info!("What the last drey had begun is done: Flink is started again");
             Next::Again
         } else if all(&[SettledOutcome::Recorded]) {
@@ -297,7 +304,7 @@ async fn orders(
         flink: running.prepare.clone(),
         run: running.run.clone(),
         pid: running.flink.identity().pid,
-        adopted: running.adopted,
+        adopted: running.order.is_none(),
     };
     loop {
         if let Reply::Failed { error, .. } = persistently(socket, &started).await {

@@ -19,6 +19,7 @@ use crate::flink::version::FlinkVersion;
 use crate::pointer_file::PointerError;
 use crate::telemetry::one_line;
 
+use super::again::Own;
 use super::command::{Command, CommandError};
 use super::image::{Image, copy_files};
 
@@ -261,6 +262,31 @@ impl Configuration {
         Ok((command, directory))
     }
 
+    /// A fresh copy below `state_dir`, where a JVM had its configuration, for the same JVM: with Drey's own and with what `added`
+    /// has beside the user's.
+    ///
+    /// # Errors
+    /// When something cannot be copied or set.
+    pub(super) fn again(
+        &self,
+        state_dir: &Path,
+        ordered: Option<&Files>,
+        own: &Own<'_>,
+        added: impl Fn(&BTreeMap<String, String>) -> BTreeMap<String, String>,
+    ) -> Result<(), LaunchError> {
+        let (directory, _) = self.seed(state_dir, ordered)?;
+        let mut set = added(directory.load()?.entries());
+        set.extend(own.set.clone());
+        edit(&directory, own.remove, &set)?;
+        Ok(())
+    }
+
+    /// What stands in a directory that was made for a start.
+    pub(super) fn read(&self, directory: &Path) -> Result<BTreeMap<String, String>, LaunchError> {
+        let file = ConfDir::find(directory, self.version)?.load()?;
+        Ok(file.entries().clone())
+    }
+
     /// Names what of the user's configuration concerns TaskManagers; `None`: it cannot be read.
     pub(super) fn of_task_managers(&self) -> Option<String> {
         let files = read_files(&self.directory).ok()?;
@@ -274,12 +300,20 @@ impl Configuration {
         command: &Command,
         directory: &ConfDir,
     ) -> Result<BTreeMap<String, String>, LaunchError> {
-        let Some((served, ports)) = self.metrics else {
-            return Ok(BTreeMap::new());
-        };
         let mut configuration = directory.load()?.entries().clone();
         configuration.extend(command.dynamic());
-        Ok(reporter_keys(&configuration, served, ports))
+        Ok(self.reporter_of(&configuration))
+    }
+
+    /// The same, of the user's configuration with what the command sets.
+    pub(super) fn reporter_of(
+        &self,
+        configuration: &BTreeMap<String, String>,
+    ) -> BTreeMap<String, String> {
+        match self.metrics {
+            Some((served, ports)) => reporter_keys(configuration, served, ports),
+            None => BTreeMap::new(),
+        }
     }
 
     /// A fresh copy of the configuration, or of the files that were ordered instead, and where it is.

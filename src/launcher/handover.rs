@@ -55,7 +55,7 @@ pub(super) fn adopt(state_dir: &Path) -> Option<Running> {
         flink: flink?,
         prepare: left.flink,
         run: left.run,
-        adopted: true,
+        order: None,
         since: Instant::now(),
     })
 }

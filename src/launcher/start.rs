@@ -1,12 +1,16 @@
 //! How a Flink comes to be started: what is asked for it, and what is executed.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::Path;
+use std::process;
 
 use tokio::time::Instant;
 use tracing::info;
 
+use super::again::{Made, Own};
 use super::ahead::{Ahead, Gone};
+use super::command::is_job_manager_class;
 use super::{LaunchError, Launcher, Running, alone, handover, persistently};
 use crate::control::{Call, Prepare, Reply, StartOrder};
 use crate::domain::changes::Files;
@@ -23,7 +27,8 @@ impl Launcher {
                 &self.settings.state_dir,
                 ordered.as_ref(),
             )?;
-            if ahead.is_none() {
+            let made = self.made.as_ref();
+            if ahead.is_none() && !made.is_some_and(|made| made.serves(&prepare.configuration)) {
                 ahead = Ahead::begin(&self.configuration, &self.command, &self.settings, &prepare);
             }
             prepare.getting_ready = ahead.is_some();
@@ -98,22 +103,70 @@ impl Launcher {
             flink,
             prepare,
             run: order.run.clone(),
-            adopted: false,
+            order: Some(order.clone()),
             since: Instant::now(),
         }))
     }
 
-    fn spawn(&self, prepare: &Prepare, order: &StartOrder) -> Result<Flink, LaunchError> {
-        let ordered = prepare.ordered.then_some(&prepare.files);
-        let state_dir = &self.settings.state_dir;
-        let mut command =
-            self.configuration
-                .job_manager(&self.command, state_dir, order, ordered)?;
+    fn spawn(&mut self, prepare: &Prepare, order: &StartOrder) -> Result<Flink, LaunchError> {
+        let mut command = self.command_for(prepare, order)?;
         command.env(handover::RUN_VARIABLE, order.run.as_str());
         Flink::spawn(&mut command).map_err(|source| LaunchError::Spawn {
             command: self.command.program().to_owned(),
             source,
         })
+    }
+
+    fn command_for(
+        &mut self,
+        prepare: &Prepare,
+        order: &StartOrder,
+    ) -> Result<process::Command, LaunchError> {
+        let ordered = prepare.ordered.then_some(&prepare.files);
+        // Once: should it fail, the next start goes through the scripts again.
+        let made = self.made.take();
+        let Some(made) = made.filter(|made| made.serves(&prepare.configuration)) else {
+            let state_dir = &self.settings.state_dir;
+            return self
+                .configuration
+                .job_manager(&self.command, state_dir, order, ordered);
+        };
+        info!("Flink is started with what its scripts made the last time");
+        let set = self.own(order, &prepare.configuration);
+        let own = Own {
+            set: &set,
+            remove: &order.remove,
+            args: &order.args,
+        };
+        made.command(&self.configuration, ordered, &own)
+    }
+
+    /// What scripts have made for a Flink that runs; `None` where there are none.
+    pub(super) fn made_of(&self, running: &Running) -> Option<Made> {
+        let order = running
+            .order
+            .as_ref()
+            .filter(|_| self.command.is_script())?;
+        let configuration = running.prepare.configuration.clone();
+        let set = self.own(order, &configuration);
+        let own = Own {
+            set: &set,
+            remove: &order.remove,
+            args: &order.args,
+        };
+        let (flink, from) = (&running.flink, &self.configuration);
+        Made::of(flink, is_job_manager_class, from, configuration, &own)
+    }
+
+    /// Drey's own in Flink's configuration.
+    fn own(
+        &self,
+        order: &StartOrder,
+        configuration: &BTreeMap<String, String>,
+    ) -> BTreeMap<String, String> {
+        let mut set = order.set.clone();
+        set.extend(self.configuration.reporter_of(configuration));
+        set
     }
 }
 

@@ -1,6 +1,7 @@
 //! The launcher of a TaskManager: starts it, and holds SIGTERM back for as long as its JobManager may need it for a
 //! savepoint. There is no supervisor beside it. Until somebody tells it to go it only watches who runs its JobManager.
 
+use std::collections::BTreeMap;
 use std::process;
 
 use jiff::Timestamp;
@@ -9,13 +10,14 @@ use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use super::KILL_AFTER;
+use super::again::{Made, Own};
 use super::command::{Command, is_task_manager_class};
 use super::configuration::{Configuration, LaunchError};
 use super::follow::{Follow, Restart};
 use super::hold::Hold;
 use crate::config::Settings;
 use crate::domain::changes::Files;
-use crate::metrics::own;
+use crate::metrics::own as metrics;
 use crate::process::{Exit, Flink};
 
 /// Starts a TaskManager and ends it.
@@ -63,6 +65,7 @@ impl TaskManager {
             .filter(|_| !self.command.is_native());
         let given = given.and_then(Configuration::of_task_managers);
         let mut follow = Follow::new(&self.settings, given).await;
+        let mut configuration = self.entries(None);
         let mut start = self.command(None)?;
         loop {
             let flink = self.spawn(&mut start)?;
@@ -80,7 +83,11 @@ impl TaskManager {
                     Some(command) => command,
                     None => self.command(None)?,
                 },
-                Again::With(files) => self.command(Some(&files))?,
+                Again::With(files) => {
+                    let made = self.made_of(&flink, configuration);
+                    configuration = self.entries(Some(&files));
+                    self.changed(made, &files, &configuration)?
+                }
             };
             flink.terminate();
             killed_late(&flink).await;
@@ -94,6 +101,37 @@ impl TaskManager {
             }
             None => Ok(self.command.plain()),
         }
+    }
+
+    /// The user's configuration, as far as it matters here.
+    fn entries(&self, ordered: Option<&Files>) -> BTreeMap<String, String> {
+        let prepare =
+            |it: &Configuration| it.prepare(&self.command, &self.settings.state_dir, ordered);
+        let known = self.configuration.as_ref().and_then(|it| prepare(it).ok());
+        known
+            .map(|prepare| prepare.configuration)
+            .unwrap_or_default()
+    }
+
+    fn made_of(&self, flink: &Flink, before: BTreeMap<String, String>) -> Option<Made> {
+        let from = self.configuration.as_ref()?;
+        let set = from.reporter_of(&before);
+        Made::of(flink, is_task_manager_class, from, before, &own(&set))
+    }
+
+    /// With other files as its configuration: without scripts, where they would make the same of them.
+    fn changed(
+        &self,
+        made: Option<Made>,
+        files: &Files,
+        wanted: &BTreeMap<String, String>,
+    ) -> Result<process::Command, LaunchError> {
+        let made = made.filter(|made| made.serves(wanted));
+        let (Some(made), Some(from)) = (made, &self.configuration) else {
+            return self.command(Some(files));
+        };
+        let set = from.reporter_of(wanted);
+        made.command(from, Some(files), &own(&set))
     }
 
     fn spawn(&self, command: &mut process::Command) -> Result<Flink, LaunchError> {
@@ -113,12 +151,21 @@ impl TaskManager {
             _ = flink.exited() => {}
             why = hold.until_free() => {
                 info!(why, "TaskManager is told to end");
-                own().held(told.elapsed());
+                metrics().held(told.elapsed());
                 flink.terminate();
             }
         }
         let ended = killed_late(flink);
         tokio::join!(hold.withdraw(), ended);
+    }
+}
+
+/// A TaskManager has no order.
+fn own(set: &BTreeMap<String, String>) -> Own<'_> {
+    Own {
+        set,
+        remove: &[],
+        args: &[],
     }
 }
 
@@ -151,7 +198,7 @@ async fn restart(follow: &mut Follow, flink: &Flink) -> Again {
                     job_manager,
                     "Another pod runs the JobManager: the TaskManager is started again"
                 );
-                own().followed();
+                metrics().followed();
                 return Again::AsItRuns;
             }
         }

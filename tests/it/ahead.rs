@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::support::{Cluster, Version};
+use crate::support::{Cluster, Version, eventually, wait_until};
 
 fn wrapper(cluster: &Cluster, text: &str) -> String {
     let path = cluster.path("wrapper.sh");
@@ -99,4 +99,52 @@ fn what_executes_a_java_of_its_own_is_started_as_if_nothing_had_run_ahead() {
     drey.term();
     assert_eq!(drey.exit_code(), 0);
     cluster.assert_exactly_once(200);
+}
+
+fn words(cluster: &Cluster) -> Vec<String> {
+    let line = fs::read(format!("/proc/{}/cmdline", cluster.job_manager())).unwrap();
+    let words = line.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+    words.map(|word| word.into_owned()).collect()
+}
+
+#[test]
+fn a_changed_configuration_is_started_without_scripts_unless_they_would_make_something_else_of_it()
+{
+    let mut cluster = Cluster::new(Version::v2()).drey_env("DREY_ON_CONFIG_CHANGE", "restart");
+    let _task_manager = cluster.task_manager();
+    let mut drey = cluster
+        .start()
+        .script()
+        .flag("--allow-non-restored-state")
+        .go();
+    drey.wait_for_log("Job is running");
+    eventually("the good configuration kept", || {
+        let text = fs::read_to_string(cluster.path("state/configuration.json")).ok()?;
+        text.contains("\"good\"").then_some(())
+    });
+
+    let changes = [
+        ("web.history", "3", 1),
+        ("env.java.opts.jobmanager", "-Dchanged=yes", 1),
+        ("web.history", "4", 2),
+    ];
+    for (number, (key, value, quick)) in changes.into_iter().enumerate() {
+        cluster.configure(key, value);
+        let said = |text: &str| drey.log().matches(text).count();
+        wait_until("the change applied", || {
+            said("Changed configuration works") == number + 1
+        });
+        assert_eq!(said("what its scripts made the last time"), quick);
+        let words = words(&cluster);
+        let paths = words.iter().filter(|word| *word == "--fromSavepoint");
+        assert_eq!(paths.count(), 1, "{words:?}");
+    }
+    let config = cluster.rest().get("/jobmanager/config");
+    let mut entries = config.as_array().unwrap().iter();
+    let entry = entries.find(|entry| entry["key"] == "web.history");
+    assert_eq!(entry.unwrap()["value"], "4");
+    assert!(words(&cluster).contains(&"-Dchanged=yes".to_owned()));
+    drey.term();
+    assert_eq!(drey.exit_code(), 0);
+    cluster.assert_exactly_once(500);
 }
