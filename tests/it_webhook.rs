@@ -1,4 +1,5 @@
-//! `drey webhook` against a real etcd and kube-apiserver that send it their admission reviews, with the rights of the chart and no others.
+//! `drey webhook` against a real etcd and kube-apiserver that send it their admission reviews, with the rights of the chart and no others;
+//! and `drey inject`, which does the same to files.
 
 #![allow(
     clippy::unwrap_used,
@@ -30,5 +31,7 @@ mod certificates;
 mod hostile;
 #[path = "webhook/installed.rs"]
 mod installed;
+#[path = "webhook/offline.rs"]
+mod offline;
 #[path = "webhook/serving.rs"]
 mod serving;

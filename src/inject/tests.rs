@@ -3,6 +3,7 @@ mod files;
 mod golden;
 mod others;
 mod properties;
+mod warnings;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
@@ -359,24 +360,6 @@ fn a_status_that_was_edited_is_refused() {
         );
         assert_eq!(uninject(&edited).expect_err("refused").message, message);
     }
-}
-
-#[test]
-fn missing_rights_are_told() {
-    let facts = Facts {
-        missing_rights: vec!["patch configmaps/drey-orders".to_owned()],
-        ..Facts::default()
-    };
-    let Ok(Outcome::Injected(injected)) = inject(&job_manager(&[]), &settings(), &facts) else {
-        unreachable!("it is injected");
-    };
-    assert_eq!(
-        injected.warnings,
-        [
-            "service account `default` may not patch configmaps/drey-orders; bind it to Drey's Role (the chart does for the \
-          accounts that its values list)"
-        ]
-    );
 }
 
 #[test]
