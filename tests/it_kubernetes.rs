@@ -18,6 +18,8 @@ mod by_hand;
 mod events;
 #[path = "kubernetes/job.rs"]
 mod job;
+#[path = "kubernetes/keep.rs"]
+mod keep;
 #[path = "kubernetes/lock.rs"]
 mod lock;
 #[path = "kubernetes/map.rs"]

@@ -12,6 +12,11 @@ use crate::world::{World, document, run};
 
 /// Runs `drey pointer` with the rights of the world's user, and nothing else in its environment.
 async fn pointer(world: &World, args: &[&str]) -> Output {
+    drey(world, &[&["pointer"], args].concat(), "").await
+}
+
+/// Runs one of the commands that take `--kubernetes` with the rights of the world's user, and nothing else in its environment.
+pub async fn drey(world: &World, args: &[&str], kill_at: &str) -> Output {
     let kubeconfig = world.server.kubeconfig(&world.name, &world.name);
     let mut command = Command::new(env!("CARGO_BIN_EXE_drey"));
     command
@@ -19,14 +24,15 @@ async fn pointer(world: &World, args: &[&str]) -> Output {
         .current_dir(kubeconfig.parent().unwrap())
         .env("KUBECONFIG", &kubeconfig)
         .env("DREY_CLUSTER_ID", "orders")
-        .arg("pointer")
+        .env("DREY_HISTORY", "2")
+        .env("DREY_KILL_AT", kill_at)
         .args(args)
         .arg("--kubernetes");
     let output = tokio::task::spawn_blocking(move || command.output());
     output.await.unwrap().unwrap()
 }
 
-fn said(output: &Output) -> String {
+pub fn said(output: &Output) -> String {
     let (out, err) = (&output.stdout, &output.stderr);
     [out, err]
         .map(|text| String::from_utf8_lossy(text))

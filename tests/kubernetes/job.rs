@@ -11,20 +11,26 @@ use drey::kubernetes::{Document, RequestKind, Sight};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::world::{World, document, next, rights, run};
+use crate::api_server::kubectl;
+use crate::world::{World, document, next, run};
 
 const PATH: &str = "file:/state/savepoint-1";
 
-fn ci_rights(map: &str) -> Vec<Value> {
-    let mut all = rights(map);
-    all.extend([
-        json!({"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list", "delete"]}),
-        json!({"apiGroups": ["apps"], "resources": ["deployments", "statefulsets"],
-            "verbs": ["get", "list", "watch", "patch", "delete"]}),
-    ]);
-    all
+/// A pipeline with exactly what `deploy/rbac-ci.yaml` allows, for this cluster id.
+async fn pipeline(world: &World, patience: Duration) -> Target {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/rbac-ci.yaml");
+    let text = std::fs::read_to_string(file).unwrap();
+    let own = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
+    std::fs::write(own.path(), text.replace("example", "orders")).unwrap();
+    let apply = ["apply", "--namespace", &world.name, "--filename"].map(str::to_owned);
+    let own = own.path().display().to_string();
+    let args = apply.into_iter().chain([own]).collect();
+    kubectl(&world.server.admin_kubeconfig(), args).await;
+    let user = format!("system:serviceaccount:{}:drey-ci", world.name);
+    let kube = world.server.drey(&user, &world.name).await;
+    Target::new(kube, "orders", patience)
 }
 
 /// A JobManager's Deployment, of which nothing makes pods here.
@@ -37,8 +43,12 @@ async fn deploy(world: &World) -> Api<Deployment> {
             "selector": {"matchLabels": {"app": "orders"}},
             "template": {
                 "metadata": {"labels": {"app": "orders"}},
-                "spec": {"containers": [{"name": "jobmanager", "image": "job:1", "args": ["standalone-job"],
-                    "env": [{"name": "DREY_CLUSTER_ID", "value": "orders"}]}]},
+                "spec": {
+                    "containers": [{"name": "jobmanager", "image": "job:1", "args": ["standalone-job"],
+                        "env": [{"name": "DREY_CLUSTER_ID", "value": "orders"}],
+                        "volumeMounts": [{"name": "flink-config", "mountPath": "/opt/flink/conf"}]}],
+                    "volumes": [{"name": "flink-config", "configMap": {"name": "orders-config"}}],
+                },
             },
         },
     }))
@@ -47,10 +57,6 @@ async fn deploy(world: &World) -> Api<Deployment> {
         .await
         .unwrap();
     api
-}
-
-fn target(world: &World, patience: Duration) -> Target {
-    Target::new(world.kube.clone(), "orders", patience)
 }
 
 async fn replicas(api: &Api<Deployment>) -> Option<i32> {
@@ -78,8 +84,7 @@ async fn answer(world: &World, answer: StopAnswer) {
 fn without_a_cluster_there_is_nothing_to_stop_and_nothing_to_resume() {
     run(async {
         let world = World::new("job-none").await;
-        world.grant(ci_rights(world.map.name())).await;
-        let target = target(&world, Duration::from_secs(60));
+        let target = pipeline(&world, Duration::from_secs(60)).await;
         let mut progress = Progress::new(false);
         assert_eq!(
             stop(&target, None, &mut progress).await,
@@ -107,7 +112,7 @@ fn without_a_cluster_there_is_nothing_to_stop_and_nothing_to_resume() {
 fn a_missing_right_is_named_as_a_role_would_have_it() {
     run(async {
         let world = World::new("job-rights").await;
-        let target = target(&world, Duration::from_secs(60));
+        let target = Target::new(world.kube.clone(), "orders", Duration::from_secs(60));
         let refused = stop(&target, None, &mut Progress::new(false)).await;
         let Err(JobError::Refused(text)) = refused else {
             panic!("{refused:?}");
@@ -124,9 +129,8 @@ fn a_missing_right_is_named_as_a_role_would_have_it() {
 fn a_cluster_that_drey_does_not_supervise_is_left_alone() {
     run(async {
         let world = World::new("job-plain").await;
-        world.grant(ci_rights(world.map.name())).await;
         let api = deploy(&world).await;
-        let target = target(&world, Duration::from_secs(60));
+        let target = pipeline(&world, Duration::from_secs(60)).await;
         let refused = stop(&target, None, &mut Progress::new(false)).await;
         assert!(matches!(refused, Err(JobError::Refused(_))), "{refused:?}");
         assert_eq!(replicas(&api).await, Some(2));
@@ -138,10 +142,9 @@ fn a_cluster_that_drey_does_not_supervise_is_left_alone() {
 fn without_a_savepoint_in_time_nothing_is_changed_and_the_order_is_withdrawn() {
     run(async {
         let world = World::new("job-late").await;
-        world.grant(ci_rights(world.map.name())).await;
         let api = deploy(&world).await;
         world.map.save(&document(PATH)).await.unwrap();
-        let target = target(&world, Duration::from_millis(100));
+        let target = pipeline(&world, Duration::from_millis(100)).await;
         let late = stop(&target, None, &mut Progress::new(false)).await;
         assert!(matches!(late, Err(JobError::Later(_))), "{late:?}");
         assert_eq!(replicas(&api).await, Some(2));
@@ -157,10 +160,9 @@ fn without_a_savepoint_in_time_nothing_is_changed_and_the_order_is_withdrawn() {
 fn a_savepoint_that_fails_changes_nothing() {
     run(async {
         let world = World::new("job-failed").await;
-        world.grant(ci_rights(world.map.name())).await;
         let api = deploy(&world).await;
         world.map.save(&document(PATH)).await.unwrap();
-        let target = target(&world, Duration::from_secs(60));
+        let target = pipeline(&world, Duration::from_secs(60)).await;
         let mut progress = Progress::new(false);
         let failed = StopAnswer::failed("the job keeps restarting".to_owned());
         let (stopped, ()) =
@@ -177,10 +179,9 @@ fn a_savepoint_that_fails_changes_nothing() {
 fn a_suspended_cluster_has_no_pods_and_remembers_how_many_it_had() {
     run(async {
         let world = World::new("job-suspend").await;
-        world.grant(ci_rights(world.map.name())).await;
         let api = deploy(&world).await;
         world.map.save(&document(PATH)).await.unwrap();
-        let target = target(&world, Duration::from_secs(60));
+        let target = pipeline(&world, Duration::from_secs(60)).await;
         let mut progress = Progress::new(false);
         let recorded = StopAnswer::recorded(PATH.to_owned());
         let (stopped, ()) = tokio::join!(
@@ -193,7 +194,7 @@ fn a_suspended_cluster_has_no_pods_and_remembers_how_many_it_had() {
         assert_eq!(again, Ok(Stopped::Before(Some(PATH.to_owned()))));
 
         // Nobody starts the job here, and so nobody says that it runs.
-        let short = Target::new(world.kube.clone(), "orders", Duration::from_secs(1));
+        let short = pipeline(&world, Duration::from_secs(1)).await;
         let resumed = start(&short, &[], &mut progress).await;
         assert!(matches!(resumed, Err(JobError::Later(_))), "{resumed:?}");
         assert_eq!(replicas(&api).await, Some(2));
@@ -201,13 +202,45 @@ fn a_suspended_cluster_has_no_pods_and_remembers_how_many_it_had() {
 }
 
 #[test]
+fn an_upgrade_changes_configuration_and_deployment_and_waits_for_the_job() {
+    run(async {
+        let world = World::new("job-upgrade").await;
+        let api = deploy(&world).await;
+        world.map.save(&document(PATH)).await.unwrap();
+        let configuration = serde_json::from_value(json!({
+            "metadata": {"name": "orders-config"},
+            "data": {"config.yaml": "parallelism.default: 1\n"},
+        }))
+        .unwrap();
+        let params = PostParams::default();
+        world.maps().create(&params, &configuration).await.unwrap();
+        let change = Change {
+            image: Some("job:2".to_owned()),
+            parallelism: Some(4),
+            ..Change::default()
+        };
+        // Nobody starts the job here, and so nobody says that it runs.
+        let target = pipeline(&world, Duration::from_secs(1)).await;
+        let late = upgrade(&target, &change, &mut Progress::new(false)).await;
+        assert!(matches!(late, Err(JobError::Later(_))), "{late:?}");
+        let written = world.maps().get("orders-config").await.unwrap();
+        assert_eq!(
+            written.data.unwrap()["config.yaml"],
+            "parallelism.default: 4\n"
+        );
+        let deployed = api.get("orders-jobmanager").await.unwrap().spec.unwrap();
+        let container = &deployed.template.spec.unwrap().containers[0];
+        assert_eq!(container.image.as_deref(), Some("job:2"));
+    });
+}
+
+#[test]
 fn a_stopped_cluster_is_deleted_only_after_the_savepoint() {
     run(async {
         let world = World::new("job-stop").await;
-        world.grant(ci_rights(world.map.name())).await;
         let api = deploy(&world).await;
         world.map.save(&document(PATH)).await.unwrap();
-        let target = target(&world, Duration::from_secs(60));
+        let target = pipeline(&world, Duration::from_secs(60)).await;
         let mut progress = Progress::new(false);
         let garbage_collector = async {
             answer(&world, StopAnswer::recorded(PATH.to_owned())).await;
