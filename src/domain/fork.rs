@@ -9,6 +9,7 @@ use super::pointer::{
     APPLICATION, Fork, JobEntry, PointKind, Pointer, RestorePoint, TriggerReason,
 };
 use super::restore::Refusal;
+use super::retention::same;
 
 /// Nothing has ever been started or chosen here: a fork is a first start.
 #[must_use]
@@ -70,9 +71,30 @@ pub fn note(parent: &mut Pointer, fork: &str, path: &str, at: Timestamp) -> bool
     !known
 }
 
+/// Takes the note out of the parent's pointer once the fork, whose entry is `own`, needs what it started from no more. Whether
+/// there was one to take.
+pub fn forget(parent: &mut Pointer, fork: &str, own: &JobEntry) -> bool {
+    let done = parent
+        .forks
+        .get(fork)
+        .is_some_and(|noted| !needs(own, &noted.path));
+    done && parent.forks.remove(fork).is_some()
+}
+
+/// The files of `path` are needed until a run that started from there has completed a checkpoint of its own: nothing was
+/// claimed, so Flink's first one is a full one. A later run started from something else only because there is one.
+fn needs(own: &JobEntry, path: &str) -> bool {
+    let Some(run) = &own.run else { return true };
+    let up = own.up.as_ref().filter(|up| up.run == run.id);
+    let completed = up.is_some_and(|up| up.checkpoint.is_some());
+    let from = run.parent.as_ref().map(|parent| parent.path.as_str());
+    !completed && from.is_none_or(|from| same(from, path))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::pointer::{Parent, Run, RunId, Up};
 
     fn point(path: &str, kind: PointKind, id: i64) -> RestorePoint {
         RestorePoint {
@@ -138,6 +160,64 @@ mod tests {
             Timestamp::UNIX_EPOCH
         ));
         assert_eq!(parent.forks["child"].path, "savepoint-8");
+    }
+
+    fn started(from: &str) -> JobEntry {
+        let run = Run {
+            id: RunId::from_bytes([1; 6]),
+            job_id: None,
+            parent: Some(Parent {
+                path: from.to_owned(),
+                checkpoint_id: Some(8),
+            }),
+            checkpoint_dir: None,
+            savepoint_dir: None,
+            stored: Timestamp::UNIX_EPOCH,
+            owner: String::new(),
+            flink_version: "2.3.0".to_owned(),
+        };
+        JobEntry {
+            run: Some(run),
+            ..JobEntry::default()
+        }
+    }
+
+    fn up(entry: &mut JobEntry, run: u8, checkpoint: Option<i64>) {
+        entry.up = Some(Up {
+            run: RunId::from_bytes([run; 6]),
+            since: Timestamp::UNIX_EPOCH,
+            checkpoint,
+        });
+    }
+
+    #[test]
+    fn the_parent_forgets_it_with_the_forks_first_checkpoint_and_not_before() {
+        let path = "s3://b/savepoint-8";
+        let mut parent = parent(Vec::new());
+        note(&mut parent, "child", path, Timestamp::UNIX_EPOCH);
+        let mut own = started("s3a://b/savepoint-8/_metadata");
+        assert!(!forget(&mut parent, "child", &own), "it has just begun");
+        up(&mut own, 1, None);
+        assert!(!forget(&mut parent, "child", &own), "its tasks run");
+        up(&mut own, 2, Some(9));
+        assert!(!forget(&mut parent, "child", &own), "of another run");
+        up(&mut own, 1, Some(9));
+        assert!(!forget(&mut parent, "other", &own), "of another fork");
+        assert!(forget(&mut parent, "child", &own));
+        assert!(!forget(&mut parent, "child", &own), "it is forgotten");
+    }
+
+    #[test]
+    fn the_parent_forgets_a_fork_that_started_from_something_of_its_own_since() {
+        let mut parent = parent(Vec::new());
+        note(
+            &mut parent,
+            "child",
+            "s3://b/savepoint-8",
+            Timestamp::UNIX_EPOCH,
+        );
+        assert!(!forget(&mut parent, "child", &JobEntry::default()));
+        assert!(forget(&mut parent, "child", &started("s3://b/chk-9")));
     }
 
     #[test]

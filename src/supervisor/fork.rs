@@ -1,14 +1,14 @@
 //! The first start of a fork: from the newest savepoint of another cluster's pointer, which remembers that.
 
 use jiff::Timestamp;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::Supervisor;
 use super::planner::NoStart;
 use super::write::CONFLICTS;
 use crate::domain::claim::ClaimMode;
-use crate::domain::fork::{is_first, note, source};
-use crate::domain::pointer::{APPLICATION, Pointer, RestorePoint};
+use crate::domain::fork::{forget, is_first, note, source};
+use crate::domain::pointer::{APPLICATION, JobEntry, Pointer, RestorePoint};
 use crate::kubernetes::{KubeError, PointerMap, PointerMapError, Sight};
 use crate::telemetry::one_line;
 
@@ -74,6 +74,52 @@ impl Supervisor {
             }
         }
         Err(no_start(&PointerMapError::Conflict(map.name().to_owned())))
+    }
+}
+
+impl Supervisor {
+    /// The fork's run has completed a checkpoint of its own: its parent may delete what it started from. Tried once in each
+    /// run, since all that a failure costs is a savepoint that is kept.
+    pub(super) async fn leave_parent(&self) {
+        let Some(parent) = &self.settings.fork_from else {
+            return;
+        };
+        let Ok(map) = self.parent_map(parent) else {
+            return;
+        };
+        match self.forget_fork(&map).await {
+            Ok(true) => info!(parent, "The parent may delete what this fork started from"),
+            Ok(false) => {}
+            Err(error) => {
+                let error = one_line(&error, 300);
+                warn!(
+                    parent,
+                    error, "The parent keeps what this fork started from"
+                );
+            }
+        }
+    }
+
+    async fn forget_fork(&self, map: &PointerMap) -> Result<bool, PointerMapError> {
+        let none = JobEntry::default();
+        let own = self.pointer.jobs.get(APPLICATION).unwrap_or(&none);
+        for _ in 0..CONFLICTS {
+            let Some(mut document) = map.load().await? else {
+                return Ok(false);
+            };
+            let Sight::Good(parent) = &mut document.pointer else {
+                return Ok(false);
+            };
+            if !forget(parent, &self.settings.cluster_id, own) {
+                return Ok(false);
+            }
+            parent.seal();
+            match map.save(&document).await {
+                Err(PointerMapError::Conflict(_)) => {}
+                saved => return saved.map(|_| true),
+            }
+        }
+        Err(PointerMapError::Conflict(map.name().to_owned()))
     }
 }
 

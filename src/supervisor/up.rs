@@ -22,8 +22,10 @@ impl Supervisor {
         let Some(up) = entry.and_then(|entry| news(entry, running, completed)) else {
             return;
         };
-        self.update(APPLICATION, |entry| entry.up = Some(up.clone()))
-            .await;
+        let noted = self.update(APPLICATION, |entry| entry.up = Some(up.clone()));
+        if noted.await && up.checkpoint.is_some() {
+            self.leave_parent().await;
+        }
     }
 }
 
