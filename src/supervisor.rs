@@ -30,6 +30,7 @@ mod session;
 mod settle;
 mod start;
 mod stop;
+mod suspend;
 mod turn;
 mod up;
 mod watch;
@@ -421,6 +422,7 @@ impl Supervisor {
             wake = wake.min(self.give_way().await.unwrap_or(Timestamp::MAX));
             self.discover().await;
             self.begin_ordered_stop().await;
+            self.suspend();
             wake = wake.min(self.submit_jobs().await);
             self.ask_by_nonce();
             wake = wake.min(self.ask_periodic());

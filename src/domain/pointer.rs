@@ -414,6 +414,8 @@ pub enum TriggerReason {
     Manual,
     /// A person or a pipeline ended the job for now.
     Stop,
+    /// The annotation `drey.io/suspend` holds the job.
+    Suspend,
     /// It was time for one.
     Periodic,
     /// Chosen as the newest one by a start.
@@ -428,6 +430,7 @@ impl fmt::Display for TriggerReason {
             Self::ConfigChange => "config-change",
             Self::Manual => "manual",
             Self::Stop => "stop",
+            Self::Suspend => "suspend",
             Self::Periodic => "periodic",
             Self::Restore => "restore",
         })

@@ -33,6 +33,9 @@ pub const ANSWER: &str = "answer.";
 /// The annotation by which people and pipelines ask for a savepoint: each new value once.
 pub const SAVEPOINT_REQUEST: &str = "drey.io/savepoint-request";
 
+/// The annotation that holds an application's job: while it is `true` the job is stopped and not started.
+pub const SUSPEND: &str = "drey.io/suspend";
+
 /// The annotation that counts the pointer's writes: where it stands and the pointer does not, somebody took it away.
 pub const GENERATION: &str = "drey.io/generation";
 
@@ -55,6 +58,8 @@ pub struct Document {
     pub configuration: Option<String>,
     /// The annotation [`SAVEPOINT_REQUEST`]. Read only.
     pub savepoint_request: Option<String>,
+    /// The annotation [`SUSPEND`] is `true`. Read only.
+    pub suspended: bool,
     /// Requests that cannot be understood, and why. Read only.
     pub unreadable: BTreeMap<String, String>,
     /// What was answered, by name. Read only.
@@ -213,6 +218,8 @@ pub struct Keys {
     pub generation: Option<String>,
     /// The annotation [`SAVEPOINT_REQUEST`].
     pub savepoint_request: Option<String>,
+    /// The annotation [`SUSPEND`].
+    pub suspend: Option<String>,
 }
 
 impl Document {
@@ -239,6 +246,7 @@ impl Document {
                 .savepoint_request
                 .clone()
                 .filter(|nonce| !nonce.is_empty() && nonce.len() <= 200),
+            suspended: keys.suspend.as_deref().map(str::trim) == Some("true"),
             ..Self::default()
         };
         for (key, text) in &keys.text {

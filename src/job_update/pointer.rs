@@ -4,6 +4,7 @@ use super::Target;
 use super::error::JobError;
 use crate::domain::job::JobStatus;
 use crate::domain::pointer::{APPLICATION, JobEntry, Pointer};
+use crate::domain::pointer_map::SUSPEND;
 use crate::kubernetes::{Document, PointerMapError, Sight};
 
 /// How often a write is begun anew because somebody else was quicker.
@@ -12,6 +13,23 @@ const CONFLICTS: usize = 10;
 impl Target {
     pub(super) async fn document(&self) -> Result<Option<Document>, JobError> {
         Ok(self.map.load().await?)
+    }
+
+    /// The annotation [`SUSPEND`] holds the job, whatever else is wanted.
+    pub(super) async fn is_held(&self) -> Result<bool, JobError> {
+        Ok(self.document().await?.is_some_and(|it| it.suspended))
+    }
+
+    /// Nothing could come up.
+    pub(super) async fn refuse_held(&self) -> Result<(), JobError> {
+        let name = self.map.name();
+        if self.is_held().await? {
+            return Err(JobError::Refused(format!(
+                "the annotation {SUSPEND} of configmaps {name} holds the job, and nothing was changed: it resumes with \
+                 `kubectl annotate configmap {name} {SUSPEND}-`"
+            )));
+        }
+        Ok(())
     }
 
     /// The application's end is forgotten, if a person or a pipeline brought it about: it may be started again.

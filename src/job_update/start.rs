@@ -36,6 +36,7 @@ pub async fn start(
     command: &[OsString],
     progress: &mut Progress,
 ) -> Result<Come, JobError> {
+    target.refuse_held().await?;
     let cluster = target.find().await?;
     let before = target.run_now().await?;
     if command.is_empty() {

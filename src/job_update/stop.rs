@@ -14,7 +14,7 @@ use super::workloads::Cluster;
 use super::{Progress, REPLICAS, Target};
 use crate::domain::budget::{after, until};
 use crate::domain::lock::PodRef;
-use crate::domain::pointer::JobEntry;
+use crate::domain::pointer::{JobEntry, PointKind, RestorePoint, TriggerReason};
 use crate::domain::pointer_map::StopAnswer;
 use crate::domain::savepoint::{SavepointFormat, TriggerId};
 use crate::kubernetes::ha::HighAvailability;
@@ -134,12 +134,23 @@ async fn savepoint(
     }
     let none = JobEntry::default();
     let entry = application(&document).unwrap_or(&none);
-    if entry.ended.is_some() || cluster.is_suspended() {
+    let held = document.suspended && is_held(entry);
+    if entry.ended.is_some() || cluster.is_suspended() || held {
         return Ok(Stopped::Before(newest(entry)));
     }
     order(target, format, progress)
         .await
         .map(Stopped::Savepoint)
+}
+
+/// The annotation `drey.io/suspend` has stopped the job.
+fn is_held(entry: &JobEntry) -> bool {
+    let run = entry.run.as_ref().map(|run| &run.id);
+    let stopped = |point: &RestorePoint| {
+        let suspended = point.reason == TriggerReason::Suspend && point.kind == PointKind::Stop;
+        suspended && point.run.as_ref() == run
+    };
+    entry.newest().is_some_and(stopped)
 }
 
 fn newest(entry: &JobEntry) -> Option<String> {

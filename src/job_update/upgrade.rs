@@ -52,7 +52,7 @@ pub async fn upgrade(
         let patch = template(workload, change, resources.as_ref());
         target.patch(workload, &patch).await?;
     }
-    if cluster.is_suspended() {
+    if cluster.is_suspended() || target.is_held().await? {
         return Ok(Come {
             from: None,
             before: true,

@@ -17,7 +17,7 @@ use super::watch::{Target, watch_object};
 use crate::domain::pointer::Pointer;
 use crate::domain::pointer_map::{
     ANSWER, CONFIGURATION, Document, GENERATION, Keys, LOCK, POINTER, REQUEST, Request,
-    SAVEPOINT_PATH, SAVEPOINT_REQUEST, Sight, Version,
+    SAVEPOINT_PATH, SAVEPOINT_REQUEST, SUSPEND, Sight, Version,
 };
 use crate::pointer_file;
 
@@ -389,6 +389,7 @@ fn read(cluster_id: &str, map: &ConfigMap) -> Document {
             .collect(),
         generation: annotations.and_then(|all| all.get(GENERATION).cloned()),
         savepoint_request: annotations.and_then(|all| all.get(SAVEPOINT_REQUEST).cloned()),
+        suspend: annotations.and_then(|all| all.get(SUSPEND).cloned()),
     };
     let immutable = map.immutable == Some(true);
     Document::read(cluster_id, version(map), &keys, immutable)

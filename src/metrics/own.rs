@@ -29,12 +29,13 @@ const LATENCIES: [f64; 9] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5
 /// From 1 kB to 1 TB.
 const SIZES: [f64; 10] = [1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12];
 
-const REASONS: [&str; 7] = [
+const REASONS: [&str; 8] = [
     "shutdown",
     "hand-over",
     "config-change",
     "manual",
     "stop",
+    "suspend",
     "periodic",
     "restore",
 ];

@@ -108,6 +108,7 @@ impl MapStore {
             // What is known here is more than what stands there; only the version is news, and the lock, which is never
             // written anywhere else.
             self.document.version = document.as_ref().and_then(|seen| seen.version.clone());
+            self.document.suspended = document.as_ref().is_some_and(|seen| seen.suspended);
             if let Some(seen) = document.filter(|seen| seen.lock_damage.is_none()) {
                 self.document.lock = seen.lock;
             }

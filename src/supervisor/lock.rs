@@ -66,7 +66,9 @@ impl Supervisor {
         }
         match self.turn().await {
             Turn::Later(time) => Some(time),
+            Turn::Ours if self.is_held_by_annotation() => Some(self.wait_held()),
             Turn::Ours => {
+                self.tell_resumed();
                 let starting = self.starting.take()?;
                 self.stop_following();
                 own().lock_waited(starting.since.elapsed());

@@ -122,7 +122,9 @@ impl Supervisor {
     /// In a pod that stays, Flink is started anew: the job was handed over and may come back, or a finished one is waited
     /// beside, since a container that ends is started again by the kubelet.
     fn after_end(&self, settled: &[Settled]) -> Then {
-        let again = self.restarts_for_change() || self.starts_failed_again(settled);
+        let again = self.restarts_for_change()
+            || self.stopped_to_be_held()
+            || self.starts_failed_again(settled);
         if self.shutdown.is_none() && again {
             return Then::Again;
         }

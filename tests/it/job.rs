@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::support::{ApiServer, Cluster, Process, Version, run_mark, wait_until};
+use crate::support::{ApiServer, Cluster, Process, Version, plain_path, run_mark, wait_until};
 
 /// What would make that pod, were there controllers.
 fn deploy(api: &ApiServer) {
@@ -103,5 +103,64 @@ fn a_suspended_job_stays_stopped_and_resumes_from_its_savepoint() {
     for process in [&mut again, &mut launch] {
         process.kill();
     }
+    cluster.assert_exactly_once(200);
+}
+
+/// Sets the annotation on the pointer's ConfigMap, or takes it away.
+fn annotate(api: &ApiServer, value: Value) {
+    let annotations = json!({"drey.io/suspend": value});
+    api.patch(
+        "configmap/drey-orders",
+        false,
+        &json!({"metadata": {"annotations": annotations}}),
+    );
+}
+
+#[test]
+fn an_annotation_holds_the_job_until_it_is_taken_away() {
+    let api = ApiServer::start();
+    deploy(&api);
+    let uid = api.pod("orders-0");
+    let cluster = Cluster::new(Version::v2())
+        .drey_env("KUBECONFIG", api.kubeconfig().display())
+        .drey_env("DREY_CLUSTER_ID", "orders")
+        .drey_env("DREY_POD_NAME", "orders-0");
+    let _task_manager = cluster.task_manager();
+    let mut launch = cluster.launch().in_container_of(&uid).go();
+    let mut sidecar = cluster.sidecar().in_container_of(&uid).go();
+    sidecar.wait_for_logs(&["Flink started", "Job is running"]);
+    wait_until("a checkpoint to be noted", || {
+        entry(&api)["up"]["checkpoint"].is_number()
+    });
+
+    annotate(&api, json!("true"));
+    sidecar.wait_for_logs(&["Restore point recorded", "Start waits: the annotation"]);
+    wait_until("no JobManager", || cluster.job_managers().is_empty());
+    let held = entry(&api);
+    assert_eq!(held["ended"], Value::Null, "it is over for no owner");
+    assert_eq!(held["history"][0]["reason"], "suspend");
+    assert_eq!(replicas(&api), "1", "the owner is left alone");
+    // Another sidecar sees it as well, and a command that could not succeed says why.
+    sidecar.kill();
+    let mut sidecar = cluster.sidecar().in_container_of(&uid).go();
+    sidecar.wait_for_log("Start waits: the annotation");
+    let mut resume = drey(&api, "resume");
+    assert_eq!(resume.exit_code(), 1, "{}", resume.log());
+    let said = resume.log();
+    assert!(said.contains("drey.io/suspend-"), "{said}");
+    assert_eq!(cluster.job_managers(), [0; 0]);
+
+    annotate(&api, Value::Null);
+    sidecar.wait_for_logs(&["Start goes on", "Flink started", "Job is running"]);
+    let restored = cluster.rest().restored().expect("a restored job");
+    assert_eq!(
+        plain_path(&restored),
+        plain_path(held["history"][0]["path"].as_str().unwrap())
+    );
+    cluster.rest().wait_for_checkpoints(1);
+    annotate(&api, json!("true"));
+    sidecar.wait_for_logs(&["Restore point recorded", "Start waits: the annotation"]);
+    wait_until("no JobManager", || cluster.job_managers().is_empty());
+    launch.kill();
     cluster.assert_exactly_once(200);
 }

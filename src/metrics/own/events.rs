@@ -28,6 +28,7 @@ fn reason(reason: TriggerReason) -> &'static str {
         TriggerReason::ConfigChange => "config-change",
         TriggerReason::Manual => "manual",
         TriggerReason::Stop => "stop",
+        TriggerReason::Suspend => "suspend",
         TriggerReason::Periodic => "periodic",
         TriggerReason::Restore => "restore",
     }
