@@ -1,5 +1,6 @@
 //! Drey supervises Apache Flink jobs from inside: it takes a savepoint before a JobManager goes away, records where it
 //! is, and makes the next start resume from exactly there.
+pub mod accept;
 mod certificate;
 pub mod changes;
 pub mod check;

@@ -19,8 +19,7 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 use super::negotiate;
@@ -28,6 +27,7 @@ use super::page::Format;
 use super::patience::{Asked, Patience};
 use super::proxy::Proxy;
 use super::web_config::Web;
+use crate::accept::{self, Limits};
 use crate::telemetry::one_line;
 
 /// How many connections there are at most.
@@ -41,9 +41,6 @@ const ANSWER: Duration = Duration::from_secs(60);
 
 /// How long one connection may last. Prometheus makes a new one then.
 const CONNECTION: Duration = Duration::from_secs(3600);
-
-/// How long to wait when the system has no more sockets.
-const NO_SOCKET: Duration = Duration::from_millis(200);
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -64,30 +61,12 @@ impl Server {
     /// Answers at `listener` for ever.
     pub async fn serve(self, listener: TcpListener) {
         let server = Arc::new(self);
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
-        loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-                return;
-            };
-            match listener.accept().await {
-                Ok((stream, peer)) => {
-                    let server = Arc::clone(&server);
-                    tokio::spawn(async move {
-                        let connection = server.connection(stream, peer);
-                        let _ = timeout(CONNECTION, connection).await;
-                        drop(place);
-                    });
-                }
-                Err(error) => {
-                    let error: &std::io::Error = &error;
-                    warn!(
-                        error = one_line(error, 200),
-                        "No connection could be accepted"
-                    );
-                    sleep(NO_SOCKET).await;
-                }
-            }
-        }
+        let limits = Limits {
+            connections: CONNECTIONS,
+            lifetime: CONNECTION,
+        };
+        let serve = |stream, peer| Arc::clone(&server).connection(stream, peer);
+        accept::connections(listener, limits, serve).await;
     }
 
     async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {

@@ -23,11 +23,11 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tracing::debug;
 
 use super::model::Page;
+use crate::accept::{self, Limits};
 use crate::control::{self, Call, Reply};
 use crate::supervisor::random;
 use crate::telemetry::one_line;
@@ -47,9 +47,6 @@ const CONNECTION: Duration = Duration::from_secs(60);
 /// How long the supervisor may take to answer.
 const SUPERVISOR: Duration = Duration::from_secs(10);
 
-/// How long to wait when the system has no more sockets.
-const NO_SOCKET: Duration = Duration::from_millis(200);
-
 type Answer = Response<Full<Bytes>>;
 
 /// Answers with what the supervisor at one socket says.
@@ -68,21 +65,12 @@ impl Server {
     /// Answers at `listener` for ever.
     pub async fn serve(self, listener: TcpListener) {
         let server = Arc::new(self);
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
-        loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-                return;
-            };
-            let Ok((stream, _)) = listener.accept().await else {
-                sleep(NO_SOCKET).await;
-                continue;
-            };
-            let server = Arc::clone(&server);
-            tokio::spawn(async move {
-                let _ = timeout(CONNECTION, server.connection(stream)).await;
-                drop(place);
-            });
-        }
+        let limits = Limits {
+            connections: CONNECTIONS,
+            lifetime: CONNECTION,
+        };
+        let serve = |stream, _| Arc::clone(&server).connection(stream);
+        accept::connections(listener, limits, serve).await;
     }
 
     async fn connection(self: Arc<Self>, stream: TcpStream) {
