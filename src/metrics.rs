@@ -4,6 +4,9 @@
 //! family and every series is once, with Drey's own metrics at its end. Nothing about it waits for the supervisor, nor the
 //! supervisor for it: it has a thread of its own.
 
+pub mod aggregate;
+pub mod coming;
+pub mod deflate;
 pub mod docs;
 pub mod job_name;
 pub mod line;
@@ -17,6 +20,7 @@ pub mod patience;
 pub mod proxy;
 pub mod relabel;
 pub mod server;
+pub mod spool;
 pub mod upstream;
 pub mod web_config;
 
@@ -32,6 +36,8 @@ use tracing::{error, info};
 
 use crate::config::Settings;
 use crate::telemetry::one_line;
+pub use aggregate::JobManager;
+use aggregate::TaskManagers;
 pub use own::own;
 use proxy::{Proxy, Served};
 use relabel::{JOB_NAME, RelabelError, Rules};
@@ -80,20 +86,20 @@ pub fn serve(settings: &Settings) -> Result<(), MetricsError> {
     let Some(address) = settings.metrics_address else {
         return Ok(());
     };
-    let server = server(settings)?;
+    let server = server(settings, true)?;
     in_a_thread(async move { server.serve(listen(address).await).await })
 }
 
 /// Serves them as soon as their files can be used: in a pod these may come, or be mended, while it runs, and nothing about
-/// metrics is a reason to leave a job unsupervised, or to keep a TaskManager from its work.
-pub fn serve_when_possible(settings: &Settings) {
+/// metrics is a reason to leave a job unsupervised, or to keep a TaskManager from its work. A JobManager has `others`.
+pub fn serve_when_possible(settings: &Settings, others: bool) {
     let Some(address) = settings.metrics_address else {
         return;
     };
     let settings = settings.clone();
     let served = in_a_thread(async move {
         let server = loop {
-            match server(&settings) {
+            match server(&settings, others) {
                 Ok(server) => break server,
                 Err(error) => unserved(&error),
             }
@@ -110,14 +116,18 @@ fn unserved(error: &MetricsError) {
     error!(error = one_line(error, 2000), "No metrics are served");
 }
 
-fn server(settings: &Settings) -> Result<Server, MetricsError> {
+/// With `others`, those of the TaskManagers are served, too, where the settings say so.
+fn server(settings: &Settings, others: bool) -> Result<Server, MetricsError> {
     let proxy = Proxy::new(
         Upstream::new(settings.flink_metrics_port),
         served(settings)?,
         Arc::clone(own()),
     );
+    let job_manager = JobManager::of_this_process();
+    let others = others.then_some(settings.metrics_aggregate).flatten();
+    let others = others.map(|port| TaskManagers::new(job_manager, port));
     let web = Web::new(settings.metrics_web_config.clone())?;
-    Ok(Server::new(proxy, web))
+    Ok(Server::new(proxy.with(others), web))
 }
 
 fn in_a_thread(work: impl Future<Output = ()> + Send + 'static) -> Result<(), MetricsError> {

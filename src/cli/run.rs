@@ -82,7 +82,7 @@ pub(super) fn launch(args: &RunArgs, env: Vec<(OsString, OsString)>) -> anyhow::
         Command::new(&args.command, settings.mode).map_err(|error| launch_error(&error.into()))?;
     if command.is_task_manager() {
         // A JobManager's are served by the supervisor, which outlives it.
-        metrics::serve_when_possible(&settings);
+        metrics::serve_when_possible(&settings, false);
         let launcher = TaskManager::new(settings, command, signals);
         let launcher = launcher.map_err(|error| launch_error(&error))?;
         return runtime()?.block_on(async { exit(launcher.run().await) });
@@ -101,7 +101,7 @@ pub(super) fn sidecar(
     let settings = settings(&args.settings, env)?;
     let savepoints = process::savepoint_signals();
     let mut signals = process::signals()?;
-    metrics::serve_when_possible(&settings);
+    metrics::serve_when_possible(&settings, true);
     status_page::serve(&settings);
     let (budget, timeout) = (settings.shutdown_timeout, settings.savepoint_timeout);
     runtime()?.block_on(async {

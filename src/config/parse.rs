@@ -267,6 +267,17 @@ pub(super) fn ports(text: &str) -> Parsed<Ports> {
     }
 }
 
+/// One port.
+pub(super) fn some_port(text: &str) -> Parsed<Option<u16>> {
+    match text.parse() {
+        Ok(port @ 1..) => Ok(Some(port)),
+        _ => Err(Problem::new(
+            format!("{} is not a port", quoted(text)),
+            "give one, such as `9249`",
+        )),
+    }
+}
+
 /// `NAME=VALUE,…`; names that Drey knows a value for may stand alone.
 pub(super) fn labels(text: &str) -> Parsed<Labels> {
     if text == "none" {

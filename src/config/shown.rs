@@ -55,6 +55,7 @@ shown! {
     String: |it| it.as_str();
     bool: |it| *it;
     usize: |it| *it;
+    u16: |it| *it;
     PathBuf: |it| it.to_string_lossy();
     Url: |it| it.as_str();
     Duration: |it| parse::time(*it);

@@ -247,6 +247,9 @@ settings! {
         metrics_series_limit: usize { "metrics-series-limit", "N", default "500000" => parse::count }
         /// For how long one reading of Flink is an answer for all who ask.
         metrics_cache: Duration { "metrics-cache", "TIME", default "1s" => |text| parse::duration(text, Duration::ZERO, Duration::from_secs(60)) }
+        /// The port at which the TaskManagers' pods serve their metrics (9249): all of these are in the JobManager's answers, too. Not
+        /// if not given.
+        metrics_aggregate: Option<u16> { "metrics-aggregate", "PORT" => parse::some_port }
     }
     "Status page": {
         /// Where the supervisor serves its status page, on the loopback interface alone: `127.0.0.1:9248`. Not served if not

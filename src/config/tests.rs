@@ -76,6 +76,7 @@ fn samples(spec: &Spec, dir: &Path) -> [String; 3] {
         ("metrics-address", _) => ["127.0.0.1:9249", "0.0.0.0:9249", "[::]:9249"],
         ("status-page", _) => ["127.0.0.1:9248", "[::1]:9248", "127.0.0.2:0"],
         ("flink-metrics-port", _) => ["9251", "9300-9310", "9252"],
+        (_, "PORT") => ["9249", "9250", "19249"],
         ("metrics-labels", _) => ["cluster_id", "namespace,team=a b", "pod,x=1"],
         ("log-level", _) => ["debug", "drey=debug,hyper=info", "error"],
         (_, value) if value.contains('|') => {

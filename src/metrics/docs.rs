@@ -10,7 +10,7 @@ pub fn markdown_table() -> String {
     let mut table = String::from("| Name | Kind | Labels | Meaning |\n|---|---|---|---|\n");
     for family in TABLE.iter().chain(SCRAPE) {
         let labels = family.labels.iter().map(|(name, values)| match *name {
-            "version" => "`version`".to_owned(),
+            name if values.is_empty() || name == "version" => format!("`{name}`"),
             name => format!("`{name}`: {}", values.join(", ")),
         });
         let labels: Vec<String> = labels.collect();

@@ -3,6 +3,8 @@
 //! Promises: names and values stay as they came; of what contradicts itself the first counts; nothing that comes in can
 //! take more memory than some bytes for each series. What is left out is counted.
 
+mod series;
+
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
@@ -21,6 +23,12 @@ const RESERVED: &str = "drey_";
 
 /// Where a page is written to.
 pub trait Sink {
+    /// It puts the pieces of families together, and finds what is in them twice, later and by itself.
+    const GROUPS: bool = false;
+
+    /// What comes now is of this family.
+    fn family(&mut self, _name: &str) {}
+
     /// Takes whole lines.
     fn write(&mut self, lines: &[u8]);
 
@@ -47,6 +55,34 @@ pub struct Counts {
     pub over_limit: u64,
     /// Times of samples, which were taken off: with them Prometheus would show a series for five minutes after its end.
     pub timestamps: u64,
+}
+
+impl Counts {
+    /// Those of a page that went through two passes.
+    #[must_use]
+    pub fn then(self, second: Self) -> Self {
+        Self {
+            series: second.series,
+            duplicates: self.duplicates + second.duplicates,
+            over_limit: self.over_limit + second.over_limit,
+            ..self
+        }
+    }
+
+    /// Those of two pages.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            series: self.series + other.series,
+            duplicates: self.duplicates + other.duplicates,
+            invalid: self.invalid + other.invalid,
+            conflicts: self.conflicts + other.conflicts,
+            filtered: self.filtered + other.filtered,
+            reserved: self.reserved + other.reserved,
+            over_limit: self.over_limit + other.over_limit,
+            timestamps: self.timestamps + other.timestamps,
+        }
+    }
 }
 
 /// Hashes that are hashes already.
@@ -81,8 +117,8 @@ struct Family {
     begun: bool,
     /// Its HELP and TYPE are written.
     headed: bool,
-    /// It has been in the page already: what comes now waits for the end.
-    late: bool,
+    /// It has been in the page already.
+    known: bool,
 }
 
 impl Family {
@@ -222,7 +258,7 @@ impl<'r, S: Sink> Merger<'r, S> {
         if self.family.name != family {
             self.open(family);
         }
-        if self.family.help.is_none() && !self.family.begun && !self.family.late {
+        if self.family.help.is_none() && !self.family.begun && !self.is_late() {
             self.family.help = Some(text.to_owned());
         }
     }
@@ -233,7 +269,7 @@ impl<'r, S: Sink> Merger<'r, S> {
         }
         match self.family.kind {
             Some(known) if known == kind => {}
-            None if !self.family.begun && !self.family.late => {
+            None if !self.family.begun && !self.is_late() => {
                 self.family.kind = Some(kind);
                 let hash = self.random.hash_one(family);
                 self.families.insert(hash, Some(kind));
@@ -245,7 +281,7 @@ impl<'r, S: Sink> Merger<'r, S> {
     /// Leaves the family for another one. Of a family of which nothing has come, nothing is remembered.
     fn open(&mut self, name: &str) {
         self.close();
-        if !self.family.begun && !self.family.late {
+        if !self.family.begun && !self.family.known {
             let hash = self.random.hash_one(self.family.name.as_str());
             self.families.remove(&hash);
         }
@@ -254,7 +290,7 @@ impl<'r, S: Sink> Merger<'r, S> {
         self.family = Family {
             name: name.to_owned(),
             kind: known.flatten(),
-            late: known.is_some(),
+            known: known.is_some(),
             ..Family::default()
         };
         if known.is_none() {
@@ -292,8 +328,9 @@ impl<'r, S: Sink> Merger<'r, S> {
         }
         // Only of families that are in the page something is kept: else a page of nothing but new names would have no end.
         self.family.begun = true;
-        let hash = self.render(sample, line, labels);
-        if self.family.late {
+        let buffer = &mut self.buffer;
+        let hash = series::write(buffer, self.rules, &self.random, sample, line, labels);
+        if self.is_late() {
             self.keep_late();
         } else if self.is_new(sample.name, hash) {
             self.head();
@@ -314,56 +351,19 @@ impl<'r, S: Sink> Merger<'r, S> {
         lines.extend_from_slice(&self.buffer);
     }
 
+    /// What comes now waits for the end of the page.
+    fn is_late(&self) -> bool {
+        self.family.known && !S::GROUPS
+    }
+
     fn is_new(&mut self, name: &str, hash: u64) -> bool {
-        if SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) {
+        if S::GROUPS {
+            true
+        } else if SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) {
             self.ambiguous.insert(hash)
         } else {
             self.series.insert(hash)
         }
-    }
-
-    /// Writes the line into the buffer as it is served. Returns a hash of the series, which does not depend on the order of
-    /// its labels, nor on those without a value, which are the same as none.
-    fn render(&mut self, sample: &Sample<'_>, line: &str, labels: &Labels) -> u64 {
-        let buffer = &mut self.buffer;
-        let random = &self.random;
-        let mut hash = random.hash_one(sample.name);
-        let mut add = |name: &str, value: &str| {
-            if !value.is_empty() {
-                hash = hash.wrapping_add(random.hash_one((name, value)));
-            }
-        };
-        buffer.clear();
-        buffer.extend_from_slice(sample.name.as_bytes());
-        buffer.push(b'{');
-        let start = buffer.len();
-        if sample.plain && !self.rules.change_labels() {
-            labels.of(line).for_each(|(name, value)| add(name, value));
-            buffer.extend_from_slice(sample.labels.as_bytes());
-        } else {
-            let kept = labels
-                .of(line)
-                .filter(|(name, _)| self.rules.keeps_label(name));
-            for (name, value) in kept {
-                add(name, value);
-                put_label(buffer, start, name, value);
-            }
-        }
-        for (name, value) in self.rules.added() {
-            if labels.of(line).all(|(other, _)| other != name) {
-                add(name, value);
-                put_label(buffer, start, name, value);
-            }
-        }
-        if buffer.len() == start {
-            buffer.truncate(start - 1);
-        } else {
-            buffer.push(b'}');
-        }
-        buffer.push(b' ');
-        buffer.extend_from_slice(sample.value.text().as_bytes());
-        buffer.push(b'\n');
-        hash
     }
 
     /// Writes HELP and TYPE, once there is something to say it about.
@@ -373,6 +373,7 @@ impl<'r, S: Sink> Merger<'r, S> {
             return;
         }
         family.headed = true;
+        self.sink.family(&family.name);
         if let Some(text) = &family.help {
             self.differs |= text.contains('"');
             let help = format!("# HELP {} {text}\n", family.name);
@@ -384,16 +385,6 @@ impl<'r, S: Sink> Merger<'r, S> {
             self.sink.write(text.as_bytes());
         }
     }
-}
-
-fn put_label(buffer: &mut Vec<u8>, start: usize, name: &str, value: &str) {
-    if buffer.len() > start {
-        buffer.push(b',');
-    }
-    buffer.extend_from_slice(name.as_bytes());
-    buffer.extend_from_slice(b"=\"");
-    buffer.extend_from_slice(value.as_bytes());
-    buffer.push(b'"');
 }
 
 #[cfg(test)]

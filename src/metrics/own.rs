@@ -4,19 +4,15 @@
 //! event on. What names a job, a pod or a path is in the logs.
 
 mod events;
+mod scrape;
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock, Mutex};
-use std::time::Duration;
 
-use prometheus::{
-    Encoder as _, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
-};
+use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
-use super::merge::{Counts, Merger, Sink};
 use super::proxy::Outcome as Reading;
-use super::relabel::Rules;
+pub use scrape::{OF_TASK_MANAGERS, SCRAPE, Scrape};
 
 /// From a fast savepoint of a small state to one that takes 17 minutes.
 const DURATIONS: [f64; 12] = [
@@ -224,83 +220,12 @@ own! {
     left_out: IntCounterVec = "drey_flink_lines_dropped_total" { "reason": ["duplicate", "invalid", "conflict", "filtered", "reserved", "limit", "timestamp"] }
 }
 
-/// What each answer says about Flink's page in it.
-pub const SCRAPE: &[Family] = &[
-    gauge(
-        "drey_flink_scrape_series",
-        &["Series of Flink in this answer."],
-    ),
-    gauge(
-        "drey_flink_scrape_series_over_limit",
-        &[
-            "Series of Flink that are NOT in this answer, since they are beyond `metrics-series-limit`.",
-        ],
-    ),
-    gauge(
-        "drey_flink_scrape_duration_seconds",
-        &["How long it took to read Flink's page."],
-    ),
-    gauge(
-        "drey_flink_scrape_age_seconds",
-        &["How old Flink's page in this answer is (`metrics-cache`)."],
-    ),
-    gauge(
-        "drey_flink_scrape_success",
-        &["Whether Flink's page is complete in this answer. Always the last line."],
-    ),
-];
-
-const fn gauge(name: &'static str, doc: &'static [&'static str]) -> Family {
-    Family {
-        name,
-        kind: "gauge",
-        doc,
-        labels: &[],
-    }
-}
-
 static OWN: LazyLock<Arc<Own>> = LazyLock::new(|| Arc::new(Own::new()));
 
 /// The metrics of this process.
 #[must_use]
 pub fn own() -> &'static Arc<Own> {
     &OWN
-}
-
-/// What became of Flink's page in one answer.
-#[derive(Debug, Clone, Copy)]
-pub struct Scrape {
-    /// Its lines.
-    pub counts: Counts,
-    /// How its reading came out.
-    pub outcome: Reading,
-    /// How long that took.
-    pub duration: Duration,
-    /// How long it is ago.
-    pub age: Duration,
-}
-
-impl Scrape {
-    /// There was no page for this answer.
-    #[must_use]
-    pub fn missed(duration: Duration) -> Self {
-        Self {
-            counts: Counts::default(),
-            outcome: Reading::Slow,
-            duration,
-            age: Duration::ZERO,
-        }
-    }
-
-    fn values(&self) -> [f64; 5] {
-        [
-            number(self.counts.series),
-            number(self.counts.over_limit),
-            self.duration.as_secs_f64(),
-            self.age.as_secs_f64(),
-            f64::from(self.outcome == Reading::Complete),
-        ]
-    }
 }
 
 #[expect(
@@ -332,20 +257,6 @@ impl Default for Own {
     }
 }
 
-/// A page in memory.
-#[derive(Default)]
-struct Text(Vec<u8>);
-
-impl Sink for Text {
-    fn write(&mut self, lines: &[u8]) {
-        self.0.extend_from_slice(lines);
-    }
-
-    fn is_full(&self) -> bool {
-        false
-    }
-}
-
 impl Own {
     /// Metrics of which nothing has happened.
     #[must_use]
@@ -357,23 +268,5 @@ impl Own {
         let now = jiff::Timestamp::now().as_duration().as_secs_f64();
         own.start_time.with_label_values::<&str>(&[]).set(now);
         own
-    }
-
-    /// All of them in the text format, with `labels` and what is to say about one scrape at the end.
-    #[must_use]
-    pub fn text(&self, labels: &Rules, scrape: &Scrape) -> String {
-        let mut text = Vec::new();
-        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
-        let mut text = String::from_utf8(text).unwrap_or_default();
-        for (family, value) in SCRAPE.iter().zip(scrape.values()) {
-            let (name, help) = (family.name, family.help());
-            let _ = write!(
-                text,
-                "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n"
-            );
-        }
-        let mut merger = Merger::own(labels, Text::default());
-        text.lines().for_each(|line| merger.line(line.as_bytes()));
-        String::from_utf8(merger.finish().sink.0).unwrap_or_default()
     }
 }

@@ -3,136 +3,23 @@
 //! A page of Flink is a hundred times as long as what it says, so it is held as a deflate stream that is never ended: an
 //! answer is that stream, with a few lines more and an end, or what it says.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
-use flate2::{Compress, Compression, Crc, Decompress, FlushCompress, FlushDecompress, Status};
+use flate2::{Crc, FlushCompress};
 
+use super::deflate::{Deflated, Deflater, Inflater};
 use super::lines::Lines;
-use super::merge::{Counts, Merger, Sink};
+use super::merge::{Counts, Merged, Merger, Sink};
 use super::openmetrics::Translator;
 use super::relabel::Rules;
-
-/// How much is compressed at a time.
-const PIECE: usize = 64 << 10;
-
-/// How long the compressed page may become.
-const MOST: usize = 64 << 20;
+use super::spool::{Gather, Gathered};
 
 /// The first bytes of every gzip file that names no file and no time (RFC 1952).
 const GZIP: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255];
 
-/// Lines that go into a deflate stream.
-pub struct Deflater {
-    stream: Compress,
-    checksum: Crc,
-    waiting: Vec<u8>,
-    out: Vec<u8>,
-}
-
-impl Default for Deflater {
-    fn default() -> Self {
-        Self {
-            stream: Compress::new(Compression::fast(), false),
-            checksum: Crc::new(),
-            waiting: Vec::with_capacity(PIECE),
-            out: Vec::new(),
-        }
-    }
-}
-
-impl Sink for Deflater {
-    fn write(&mut self, lines: &[u8]) {
-        self.waiting.extend_from_slice(lines);
-        if self.waiting.len() >= PIECE {
-            self.compress(FlushCompress::None);
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.out.len() >= MOST
-    }
-}
-
-impl Deflater {
-    fn compress(&mut self, flush: FlushCompress) {
-        self.checksum.update(&self.waiting);
-        let mut used = 0;
-        loop {
-            self.out.reserve(PIECE / 4);
-            let before = self.stream.total_in();
-            let rest = &self.waiting[used..];
-            let status = self.stream.compress_vec(rest, &mut self.out, flush);
-            used += usize::try_from(self.stream.total_in() - before).unwrap_or(rest.len());
-            let room = self.out.len() < self.out.capacity();
-            let done = used == self.waiting.len() && room;
-            if done || !matches!(status, Ok(Status::Ok)) {
-                break;
-            }
-        }
-        self.waiting.clear();
-    }
-
-    fn finish(mut self, flush: FlushCompress) -> Deflated {
-        self.compress(flush);
-        self.out.shrink_to_fit();
-        Deflated {
-            bytes: self.out.into(),
-            checksum: Arc::new(self.checksum),
-        }
-    }
-}
-
-/// A part of a deflate stream, and the checksum of what it says.
-#[derive(Debug, Clone)]
-struct Deflated {
-    bytes: Bytes,
-    checksum: Arc<Crc>,
-}
-
-impl Deflated {
-    /// Gives what it says to `each`, piece by piece.
-    fn inflate(&self, mut each: impl FnMut(&[u8])) {
-        for piece in Inflater::new(self.bytes.clone()) {
-            each(&piece);
-        }
-    }
-}
-
-/// What a deflate stream says, piece by piece.
-pub struct Inflater {
-    stream: Decompress,
-    rest: Bytes,
-}
-
-impl Inflater {
-    fn new(bytes: Bytes) -> Self {
-        Self {
-            stream: Decompress::new(false),
-            rest: bytes,
-        }
-    }
-}
-
-impl Iterator for Inflater {
-    type Item = Bytes;
-
-    fn next(&mut self) -> Option<Bytes> {
-        let mut piece = Vec::with_capacity(PIECE);
-        let before = self.stream.total_in();
-        let status = self
-            .stream
-            .decompress_vec(&self.rest, &mut piece, FlushDecompress::None);
-        let used = usize::try_from(self.stream.total_in() - before).ok()?;
-        self.rest = self.rest.slice(used..);
-        (status.is_ok() && !piece.is_empty()).then(|| piece.into())
-    }
-}
-
 /// A page that is being read.
-pub struct Reader<'r> {
+pub struct Reader<'r, S = Deflater> {
     lines: Lines,
-    merger: Merger<'r, Deflater>,
+    merger: Merger<'r, S>,
     limit: u64,
 }
 
@@ -140,9 +27,17 @@ impl<'r> Reader<'r> {
     /// A page of at most `limit` series.
     #[must_use]
     pub fn new(rules: &'r Rules, limit: u64) -> Self {
+        Self::into(rules, limit, Deflater::default())
+    }
+}
+
+impl<'r, S: Sink> Reader<'r, S> {
+    /// A page of at most `limit` series, that goes to `sink`.
+    #[must_use]
+    pub fn into(rules: &'r Rules, limit: u64, sink: S) -> Self {
         Self {
             lines: Lines::default(),
-            merger: Merger::new(rules, limit, Deflater::default()),
+            merger: Merger::new(rules, limit, sink),
             limit,
         }
     }
@@ -153,34 +48,28 @@ impl<'r> Reader<'r> {
         self.lines.feed(chunk, |line| merger.line(line));
     }
 
-    /// The page, when there is no more. A family that came in several pieces becomes one in a second pass.
-    #[must_use]
-    pub fn finish(self) -> Page {
+    fn end(self) -> Merged<S> {
         let lost = self.lines.lost();
         let mut merged = self.merger.finish();
         merged.counts.invalid += lost;
-        if merged.late.is_empty() {
-            return Page {
-                text: merged.sink.finish(FlushCompress::Sync),
-                counts: merged.counts,
-                differs: merged.differs,
-            };
-        }
-        let first = merged.sink.finish(FlushCompress::Sync);
-        let rules = Rules::default();
-        let mut merger = Merger::regroup(&rules, self.limit, Deflater::default(), merged.late);
-        let mut lines = Lines::default();
-        first.inflate(|piece| lines.feed(piece, |line| merger.line(line)));
-        let again = merger.finish();
-        let mut counts = merged.counts;
-        counts.series = again.counts.series;
-        counts.duplicates += again.counts.duplicates;
-        counts.over_limit += again.counts.over_limit;
-        Page {
-            text: again.sink.finish(FlushCompress::Sync),
-            counts,
-            differs: again.differs,
-        }
+        merged
+    }
+}
+
+impl<G: Gather> Reader<'_, Gathered<'_, G>> {
+    /// How many lines went where, when there are no more.
+    #[must_use]
+    pub fn counts(self) -> Counts {
+        self.end().counts
+    }
+}
+
+impl Reader<'_> {
+    /// The page, when there is no more.
+    #[must_use]
+    pub fn finish(self) -> Page {
+        let limit = self.limit;
+        Page::settled(self.end(), limit)
     }
 }
 
@@ -190,6 +79,16 @@ pub struct Page {
     text: Deflated,
     counts: Counts,
     differs: bool,
+}
+
+impl From<Merged<Deflater>> for Page {
+    fn from(merged: Merged<Deflater>) -> Self {
+        Self {
+            text: merged.sink.finish(FlushCompress::Sync),
+            counts: merged.counts,
+            differs: merged.differs,
+        }
+    }
 }
 
 /// The format of an answer.
@@ -212,6 +111,28 @@ impl Page {
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// The page of all that was merged. A family that came in several pieces becomes one in a second pass.
+    #[must_use]
+    pub fn settled(merged: Merged<Deflater>, limit: u64) -> Self {
+        if merged.late.is_empty() {
+            return merged.into();
+        }
+        let first = merged.sink.finish(FlushCompress::Sync);
+        let rules = Rules::default();
+        let mut merger = Merger::regroup(&rules, limit, Deflater::default(), merged.late);
+        let mut lines = Lines::default();
+        first.inflate(|piece| lines.feed(piece, |line| merger.line(line)));
+        let again = Self::from(merger.finish());
+        let counts = merged.counts.then(again.counts);
+        again.counted(counts)
+    }
+
+    /// The same page, of which more is known.
+    #[must_use]
+    pub fn counted(self, counts: Counts) -> Self {
+        Self { counts, ..self }
     }
 
     /// How many bytes it takes.

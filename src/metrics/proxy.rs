@@ -7,7 +7,9 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
+use super::aggregate::{Others, Pages, TaskManagers};
 use super::job_name::JobName;
+use super::merge::{Counts, Sink};
 use super::own::{Own, Scrape};
 use super::page::{Answer, Format, Page, Reader};
 use super::relabel::Rules;
@@ -18,6 +20,8 @@ use crate::telemetry::one_line;
 #[derive(Debug)]
 pub struct Proxy {
     upstream: Upstream,
+    /// Whose pages are in the answers, too.
+    others: Option<TaskManagers>,
     rules: Rules,
     limit: u64,
     /// For how long a reading is an answer.
@@ -47,6 +51,7 @@ pub struct Served {
 struct Reading {
     page: Page,
     outcome: Outcome,
+    others: Option<Others>,
     began: Instant,
     ended: Instant,
 }
@@ -89,7 +94,7 @@ impl Outcome {
 impl From<&UpstreamError> for Outcome {
     fn from(error: &UpstreamError) -> Self {
         match error {
-            UpstreamError::Down(_) => Self::Down,
+            UpstreamError::Down(_) | UpstreamError::Away { .. } => Self::Down,
             UpstreamError::Slow => Self::Slow,
             UpstreamError::Unfit { .. } | UpstreamError::Broken(_) | UpstreamError::Endless => {
                 Self::Broken
@@ -104,6 +109,7 @@ impl Proxy {
     pub fn new(upstream: Upstream, served: Served, own: Arc<Own>) -> Self {
         Self {
             upstream,
+            others: None,
             rules: served.rules,
             limit: served.limit,
             cache: served.cache,
@@ -112,6 +118,18 @@ impl Proxy {
             last: Mutex::default(),
             job_name: std::sync::Mutex::default(),
         }
+    }
+
+    /// The same proxy, in whose answers the pages of `others` are, too.
+    #[must_use]
+    pub fn with(self, others: Option<TaskManagers>) -> Self {
+        Self { others, ..self }
+    }
+
+    /// Whether others are in its answers, who must not ask for them.
+    #[must_use]
+    pub fn aggregates(&self) -> bool {
+        self.others.is_some()
     }
 
     /// The answer to one scrape, by `deadline`: of Flink what has come until then, and Drey's own in any case.
@@ -124,6 +142,7 @@ impl Proxy {
                 outcome: reading.outcome,
                 duration: reading.ended - reading.began,
                 age: reading.ended.elapsed(),
+                others: reading.others.as_ref(),
             },
             // Another scrape's reading takes longer than this one may.
             Err(_) => Scrape::missed(arrived.elapsed()),
@@ -151,13 +170,54 @@ impl Proxy {
 
     async fn read(&self, deadline: Instant) -> Reading {
         let began = Instant::now();
-        // What has come by then is still to be compressed and sent.
-        let deadline = deadline - (deadline.saturating_duration_since(began) / 20);
+        let time = deadline.saturating_duration_since(began);
         let of_job = self.rules_of_job();
         let rules = of_job.as_ref().unwrap_or(&self.rules);
-        let mut reader = Reader::new(rules, self.limit);
+        // What has come by then is still to be merged, compressed and sent.
+        let (page, outcome, others) = match &self.others {
+            None => {
+                let mut reader = Reader::new(rules, self.limit);
+                let outcome = self.follow(&mut reader, deadline - time / 20).await;
+                (reader.finish(), outcome, None)
+            }
+            Some(others) => self.read_all(others, rules, deadline - time / 4).await,
+        };
+        self.own.flink_was_read(outcome, &page.counts());
+        Reading {
+            page,
+            outcome,
+            others,
+            began,
+            ended: Instant::now(),
+        }
+    }
+
+    async fn read_all(
+        &self,
+        others: &TaskManagers,
+        rules: &Rules,
+        deadline: Instant,
+    ) -> (Page, Outcome, Option<Others>) {
+        let pages = Pages::default();
+        let mut reader = Reader::into(rules, self.limit, pages.flinks());
+        let (outcome, (others, counts)) = tokio::join!(
+            self.follow(&mut reader, deadline),
+            others.read(&pages, self.limit, deadline)
+        );
+        let counts: Counts = reader.counts().and(counts);
+        let (page, own) = pages.merge(self.limit).await;
+        let counts = counts.then(page.counts());
+        (
+            page.counted(counts),
+            outcome,
+            Some(Others { own, ..others }),
+        )
+    }
+
+    /// Feeds Flink's page to `reader`.
+    async fn follow(&self, reader: &mut Reader<'_, impl Sink>, deadline: Instant) -> Outcome {
         let mut job_name = JobName::default();
-        let outcome = match self.feed(&mut reader, &mut job_name, deadline).await {
+        match self.feed(reader, &mut job_name, deadline).await {
             Ok(()) => {
                 let mut known = self.job_name.lock().unwrap_or_else(PoisonError::into_inner);
                 known.update(job_name);
@@ -165,28 +225,15 @@ impl Proxy {
             }
             Err(error) => {
                 let outcome = Outcome::from(&error);
+                let error = one_line(&error, 300);
                 if outcome == Outcome::Down {
-                    debug!(
-                        error = one_line(&error, 300),
-                        "Flink's metrics are not there"
-                    );
+                    debug!(error, "Flink's metrics are not there");
                 } else {
-                    warn!(
-                        error = one_line(&error, 300),
-                        "Flink's metrics could not be read"
-                    );
+                    warn!(error, "Flink's metrics could not be read");
                 }
                 outcome
             }
-        };
-        let reading = Reading {
-            page: reader.finish(),
-            outcome,
-            began,
-            ended: Instant::now(),
-        };
-        self.own.flink_was_read(outcome, &reading.page.counts());
-        reading
+        }
     }
 
     /// The rules with the name of the job that the page before this one told, where that is a label.
@@ -201,7 +248,7 @@ impl Proxy {
 
     async fn feed(
         &self,
-        reader: &mut Reader<'_>,
+        reader: &mut Reader<'_, impl Sink>,
         job_name: &mut JobName,
         deadline: Instant,
     ) -> Result<(), UpstreamError> {

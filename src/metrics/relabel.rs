@@ -18,6 +18,8 @@ pub struct Rules {
     labels: Vec<LabelRule>,
     /// With escaped values.
     added: Vec<(String, String)>,
+    /// They take the place of those with the same name.
+    replacing: bool,
     /// The name of the job is one more, once it is known.
     job_name: bool,
 }
@@ -116,6 +118,15 @@ impl Rules {
         }
     }
 
+    /// No rules but one label, which takes the place of any with the same name.
+    #[must_use]
+    pub fn replacing(name: &str, value: &str) -> Self {
+        Self {
+            replacing: true,
+            ..Self::adding(vec![(name.to_owned(), value.to_owned())])
+        }
+    }
+
     /// Whether the name of the job is one more label.
     #[must_use]
     pub fn with_job_name(mut self, wanted: bool) -> Self {
@@ -198,14 +209,21 @@ impl Rules {
     /// Whether some labels may go.
     #[must_use]
     pub fn change_labels(&self) -> bool {
-        !self.labels.is_empty()
+        self.replacing || !self.labels.is_empty()
+    }
+
+    /// Whether labels for every series take the place of those that it has.
+    #[must_use]
+    pub fn replaces_labels(&self) -> bool {
+        self.replacing
     }
 
     /// Whether a label stays.
     #[must_use]
     pub fn keeps_label(&self, name: &str) -> bool {
         let stays = |rule: &LabelRule| rule.regex.is_match(name) == rule.keep;
-        self.labels.iter().all(stays)
+        let replaced = self.replacing && self.added.iter().any(|(added, _)| added == name);
+        !replaced && self.labels.iter().all(stays)
     }
 
     /// Labels for every series, with escaped values.

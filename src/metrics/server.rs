@@ -22,6 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
+use super::coming::AGGREGATED;
 use super::negotiate;
 use super::page::Format;
 use super::patience::{Asked, Patience};
@@ -116,6 +117,12 @@ impl Server {
             let methods = HeaderValue::from_static("GET, HEAD");
             response.headers_mut().insert(ALLOW, methods);
             return response;
+        }
+        if headers.contains_key(AGGREGATED) && self.proxy.aggregates() {
+            return short(
+                StatusCode::LOOP_DETECTED,
+                "Who asks may be part of the answer.\n",
+            );
         }
         match request.uri().path() {
             // Flink's own reporter answers everywhere.

@@ -1,34 +1,20 @@
 //! Flink's own reporter, on this machine alone.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HOST};
-use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::task::AbortHandle;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
+use super::coming::{Coming, LONGEST};
 use super::line::{Labels, Line, read};
 use super::lines::Lines;
 use crate::config::Ports;
 
-/// What is asked for: Flink's reporter knows nothing else.
-const TEXT: &str = "text/plain; version=0.0.4";
-
 /// How long it takes to connect on one machine, at most.
 const CONNECT: Duration = Duration::from_millis(500);
-
-/// The longest page that is read, in bytes.
-const LONGEST: usize = 1 << 30;
 
 /// What the names of all of Flink's series begin with (`AbstractPrometheusReporter.SCOPE_PREFIX`).
 const FLINKS: &str = "flink_";
@@ -45,11 +31,19 @@ pub enum UpstreamError {
     /// The time is up.
     #[error("it did not answer in time")]
     Slow,
-    /// It is not Flink's reporter, or something is wrong with it.
-    #[error("port {port} answered {what}")]
+    /// Somebody does not take a connection.
+    #[error("{address} does not take a connection")]
+    Away {
+        /// Its address.
+        address: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It is not what was looked for, or something is wrong with it.
+    #[error("{address} answered {what}")]
     Unfit {
-        /// The port.
-        port: u16,
+        /// Its address.
+        address: String,
         /// What came.
         what: String,
     },
@@ -67,75 +61,6 @@ pub struct Upstream {
     ports: Ports,
     /// Where it answered last; 0 for nowhere.
     last: AtomicU16,
-}
-
-/// A page on its way.
-#[derive(Debug)]
-pub struct Coming {
-    /// What was read of it already.
-    begun: VecDeque<Bytes>,
-    body: Incoming,
-    _connection: Connection,
-    length: usize,
-}
-
-impl Coming {
-    /// The next piece of the page; `None` at its end.
-    ///
-    /// # Errors
-    /// When there is none by `deadline`.
-    pub async fn next(&mut self, deadline: Instant) -> Result<Option<Bytes>, UpstreamError> {
-        match self.begun.pop_front() {
-            Some(piece) => Ok(Some(piece)),
-            None => timeout_at(deadline, self.piece())
-                .await
-                .map_err(|_| UpstreamError::Slow)?,
-        }
-    }
-
-    async fn piece(&mut self) -> Result<Option<Bytes>, UpstreamError> {
-        loop {
-            match self.body.frame().await {
-                None => return Ok(None),
-                Some(Err(error)) => return Err(UpstreamError::Broken(error)),
-                Some(Ok(frame)) => {
-                    let Ok(data) = frame.into_data() else {
-                        continue;
-                    };
-                    self.length += data.len();
-                    if self.length > LONGEST {
-                        return Err(UpstreamError::Endless);
-                    }
-                    return Ok(Some(data));
-                }
-            }
-        }
-    }
-
-    /// Reads up to the first series; whether there is one. Other programs have metrics, too, and their ports may be next to
-    /// Flink's.
-    async fn recognize(&mut self, port: u16) -> Result<bool, UpstreamError> {
-        let mut lines = Lines::default();
-        let mut first = None;
-        while first.is_none() {
-            let unfit = |what: &str| UpstreamError::Unfit {
-                port,
-                what: what.to_owned(),
-            };
-            if self.length > BEGINNING {
-                return Err(unfit("without a series in the beginning"));
-            }
-            let Some(piece) = self.piece().await? else {
-                return Ok(false);
-            };
-            lines.feed(&piece, |line| first = first.or_else(|| is_flinks(line)));
-            self.begun.push_back(piece);
-            if first == Some(false) {
-                return Err(unfit("with metrics that are not Flink's"));
-            }
-        }
-        Ok(true)
-    }
 }
 
 /// Whether a line is a series of Flink's; `None` when it is no series.
@@ -221,51 +146,28 @@ async fn connect(port: u16) -> io::Result<TcpStream> {
 
 /// The page at `port`, and whether it has a series of Flink's.
 async fn ask(port: u16, stream: TcpStream) -> Result<(Coming, bool), UpstreamError> {
-    let unfit = |what: String| UpstreamError::Unfit { port, what };
-    let broken = |error: hyper::Error| unfit(crate::telemetry::one_line(&error, 200));
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(broken)?;
-    let connection = tokio::spawn(connection).abort_handle();
-    let connection = Connection(connection);
-    let request = Request::get("/metrics")
-        .header(HOST, format!("localhost:{port}"))
-        .header(ACCEPT, TEXT)
-        .header(CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| unfit(error.to_string()))?;
-    let response = sender.send_request(request).await.map_err(broken)?;
-    check(&response).map_err(unfit)?;
-    let mut coming = Coming {
-        begun: VecDeque::new(),
-        body: response.into_body(),
-        _connection: connection,
-        length: 0,
-    };
-    let known = coming.recognize(port).await?;
+    let mut coming = Coming::ask(&format!("localhost:{port}"), stream, false).await?;
+    let known = recognize(&mut coming).await?;
     Ok((coming, known))
 }
 
-/// Ends with the page that comes over it.
-#[derive(Debug)]
-struct Connection(AbortHandle);
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.0.abort();
+/// Reads up to the first series; whether there is one. Other programs have metrics, too, and their ports may be next to
+/// Flink's.
+async fn recognize(coming: &mut Coming) -> Result<bool, UpstreamError> {
+    let mut lines = Lines::default();
+    let mut first = None;
+    while first.is_none() {
+        if coming.length() > BEGINNING {
+            return Err(coming.unfit("without a series in the beginning"));
+        }
+        let Some(piece) = coming.piece().await? else {
+            return Ok(false);
+        };
+        lines.feed(&piece, |line| first = first.or_else(|| is_flinks(line)));
+        coming.put_back(piece);
+        if first == Some(false) {
+            return Err(coming.unfit("with metrics that are not Flink's"));
+        }
     }
-}
-
-/// A redirect is not followed: it leads away from this machine.
-fn check(response: &Response<Incoming>) -> Result<(), String> {
-    if response.status() != StatusCode::OK {
-        return Err(response.status().to_string());
-    }
-    let kind = response.headers().get(CONTENT_TYPE);
-    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    if kind.starts_with("text/plain") {
-        return Ok(());
-    }
-    let shown: String = kind.chars().take(60).flat_map(char::escape_debug).collect();
-    Err(format!("with `{shown}` instead of metrics"))
+    Ok(true)
 }

@@ -1,6 +1,7 @@
 //! The Flink cluster under supervision: how its REST interface is reached, and whether it is the right one.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tracing::{debug, warn};
 use url::Url;
@@ -14,10 +15,14 @@ use crate::domain::supervise::Process;
 use crate::flink::rest::{Auth, FlinkRest, RestError, RestSettings};
 use crate::flink::tls::TlsSettings;
 use crate::flink::version::FlinkVersion;
+use crate::metrics::JobManager;
 use crate::telemetry::one_line;
 
 /// Drey's own key in Flink's configuration, by which a JobManager is recognized as the one that was started.
 pub(super) const RUN_KEY: &str = "drey.run-id";
+
+/// How long it may take to learn which TaskManagers there are, of the time of a scrape.
+const METRICS: Duration = Duration::from_secs(5);
 
 /// The cluster that the launcher started.
 #[derive(Debug)]
@@ -99,6 +104,9 @@ impl Cluster {
                 });
             }
             self.recognized = true;
+            if let Ok(rest) = self.rest.with_timeout(METRICS) {
+                JobManager::of_this_process().is_at(rest);
+            }
         }
         self.rest.jobs().await
     }

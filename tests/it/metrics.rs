@@ -105,7 +105,11 @@ impl Page {
 }
 
 fn read(port: u16) -> Option<Page> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    read_at("127.0.0.1", port)
+}
+
+fn read_at(host: &str, port: u16) -> Option<Page> {
+    let mut stream = TcpStream::connect((host, port)).ok()?;
     stream
         .write_all(b"GET /metrics HTTP/1.0\r\nhost: localhost\r\n\r\n")
         .ok()?;
@@ -205,6 +209,95 @@ fn a_reporter_of_the_users_moves_and_a_restart_of_flink_is_no_gap() {
         (restored && page.own("drey_flink_scrape_success", "") == Some(1.0)).then_some(page)
     });
     assert!(page.own("drey_flink_scrapes_total", "outcome=\"complete\"") > Some(1.0));
+    drey.term();
+    assert_eq!(drey.exit_code(), 0);
+}
+
+/// A TaskManager with an address of its own, behind which Drey serves at the port that all have.
+fn task_manager_at(cluster: &Cluster, host: &str, port: u16) -> Process {
+    let class = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner";
+    let mut command = cluster.java("tm.args", class);
+    for key in ["taskmanager.host", "taskmanager.bind-host"] {
+        command.extend(["-D".to_owned(), format!("{key}={host}")]);
+    }
+    let state = cluster.path(&format!("state-{host}"));
+    let launch = cluster.launch().command(command);
+    let launch = launch.env("DREY_STATE_DIR", &state.display().to_string());
+    let launch = launch.env("DREY_METRICS_ADDRESS", &format!("{host}:{port}"));
+    let launch = launch.env("DREY_FLINK_METRICS_PORT", &free_port().to_string());
+    launch.env("DREY_METRICS_CACHE", "0s").go()
+}
+
+/// The ids of the TaskManagers whose series a page has.
+fn task_managers(page: &Page, start: &str) -> BTreeSet<String> {
+    let series = page
+        .series
+        .keys()
+        .filter(|series| series.starts_with(start));
+    let ids = series.filter_map(|series| series.split_once("tm_id=\"")?.1.split_once('"'));
+    ids.map(|(id, _)| id.to_owned()).collect()
+}
+
+#[test]
+fn the_job_manager_serves_all_task_managers_if_it_is_told_to() {
+    let (job, port) = (Metrics::new(), free_port());
+    let cluster = cluster(Version::v2(), &job).drey_env("DREY_METRICS_AGGREGATE", port);
+    let hosts = ["127.0.0.2", "127.0.0.3"];
+    let members = hosts.map(|host| task_manager_at(&cluster, host, port));
+    let mut drey = cluster.run();
+    drey.wait_for_logs(&["Serving metrics", "Job is running"]);
+    cluster.rest().wait_running();
+    let complete = |page: &Page| {
+        let success = page
+            .series
+            .iter()
+            .filter(|(series, _)| series.starts_with("drey_taskmanager_scrape_success{tm_id="));
+        success.filter(|(_, value)| value.as_str() == "1").count()
+    };
+    let page = eventually("both TaskManagers are in the page", || {
+        let page = job.complete();
+        (complete(&page) == hosts.len()).then_some(page)
+    });
+    let ids = task_managers(&page, "flink_taskmanager_Status_JVM_CPU_Load{");
+    assert_eq!(ids.len(), hosts.len(), "{ids:?}");
+    // By the same label Drey's own series are told apart.
+    assert_eq!(task_managers(&page, "drey_build_info{"), ids);
+    assert_eq!(
+        task_managers(&page, "drey_taskmanager_scrape_success{"),
+        ids
+    );
+    assert_eq!(
+        page.own("drey_flink_lines_dropped_total", "reason=\"duplicate\""),
+        Some(0.0)
+    );
+    for host in hosts {
+        let own = read_at(host, port).expect("Drey answers");
+        let again = job.complete();
+        let flinks = own
+            .series
+            .keys()
+            .filter(|series| series.starts_with("flink_"));
+        let flinks: Vec<&String> = flinks.collect();
+        assert!(flinks.len() > 20, "{flinks:?}");
+        let missing = flinks
+            .iter()
+            .filter(|series| !again.series.contains_key(**series));
+        assert_eq!(
+            missing.collect::<Vec<_>>(),
+            Vec::<&&String>::new(),
+            "of {host}"
+        );
+    }
+
+    members[1].pause();
+    let page = job.complete();
+    let one = task_managers(&page, "flink_taskmanager_Status_JVM_CPU_Load{");
+    assert_eq!(
+        (complete(&page), one.len()),
+        (1, 1),
+        "the one that hangs is not there"
+    );
+    members[1].proceed();
     drey.term();
     assert_eq!(drey.exit_code(), 0);
 }

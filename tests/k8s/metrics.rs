@@ -5,10 +5,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::prometheus::{Prometheus, Target};
-use crate::support::{Job, Mode, ROOT, Version, eventually, wait_until};
+use crate::support::{Job, Mode, ROOT, Version, eventually, pod_spec, wait_until};
 
 /// Flink's own reporter in each pod: the first port of `flink-metrics-port`.
 const DIRECT: u16 = 9250;
@@ -18,7 +18,13 @@ type Series = BTreeMap<String, String>;
 
 #[test]
 fn a_prometheus_sees_every_series_of_flink_with_its_value() {
-    let job = Job::new("scraped", Mode::Standalone, Version::v2());
+    let job = Job::new("scraped", Mode::Standalone, Version::v2()).edit(|object, component| {
+        if component == "jobmanager" {
+            let sidecar = &mut pod_spec(object)["initContainers"][1];
+            let env = sidecar["env"].as_array_mut().unwrap();
+            env.push(json!({"name": "DREY_METRICS_AGGREGATE", "value": "9249"}));
+        }
+    });
     job.start_and_work();
     let pods = job.namespace.pods(&selector());
     let targets: Vec<Target> = pods.iter().map(target).collect();
@@ -56,8 +62,33 @@ fn a_prometheus_sees_every_series_of_flink_with_its_value() {
         assert_eq!(own("drey_flink_scrape_success"), "1", "{pod}");
         assert_eq!(own("drey_build_info"), "1", "{pod}");
     }
+    assert_one_port_is_enough(&prometheus, &targets);
     prometheus.assert_content();
     assert_one_savepoint_joins_all_logs(&job, &pods);
+}
+
+/// What the TaskManager's target has of Flink, the JobManager's has, too.
+fn assert_one_port_is_enough(prometheus: &Prometheus, targets: &[Target]) {
+    let of = |component: &str| {
+        let found = targets.iter().find(|(pod, ..)| pod.contains(component));
+        found.unwrap().1.clone()
+    };
+    let (one, other) = (of("jobmanager"), of("taskmanager"));
+    let success = format!("drey_taskmanager_scrape_success{{instance='{one}'}} == 1");
+    wait_until("the TaskManager is in the JobManager's page", || {
+        prometheus.query(&success).len() == 1
+    });
+    let names = |instance: &str| -> BTreeSet<String> {
+        let series = scraped(prometheus, instance).into_keys();
+        series
+            .filter(|it| it.starts_with("flink_taskmanager_"))
+            .collect()
+    };
+    let alone = names(&other);
+    assert!(alone.len() >= 100, "{alone:?}");
+    wait_for_scrapes(prometheus, &one);
+    let missing: Vec<String> = alone.difference(&names(&one)).cloned().collect();
+    assert_eq!(missing, Vec::<String>::new());
 }
 
 /// The Deployments are deleted together: JobManager and TaskManager are told at the same time, and one savepoint is taken.

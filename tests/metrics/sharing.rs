@@ -58,11 +58,12 @@ async fn a_flink_is_found_on_any_of_its_ports() {
         Answer::Page(Vec::new()),
         Answer::Page(b"# HELP flink_a a\nother_a 1\nflink_a 3\n".to_vec()),
     ] {
-        // A range of two ports, of which the first answers with something else.
+        // Two ports, of which the first answers with something else. No other test's is between them.
         let (stranger, flink) = loop {
             let stranger = Flink::answering(other.clone()).await;
-            let flink = Flink::with_page(PAGE).await;
-            if stranger.port < flink.port && flink.port - stranger.port < 500 {
+            let next = format!("127.0.0.1:{}", stranger.port.saturating_add(1));
+            let page = Answer::Page(PAGE.as_bytes().to_vec());
+            if let Ok(flink) = Flink::answering_at(&next, page).await {
                 break (stranger, flink);
             }
         };

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use drey::config::Ports;
+use drey::metrics::aggregate::TaskManagers;
 use drey::metrics::own::Own;
 use drey::metrics::proxy::{Proxy, Served};
 use drey::metrics::relabel::Rules;
@@ -40,7 +41,12 @@ pub struct Flink {
 
 impl Flink {
     pub async fn answering(answer: Answer) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let flink = Self::answering_at("127.0.0.1:0", answer).await;
+        flink.expect("a port")
+    }
+
+    pub async fn answering_at(address: &str, answer: Answer) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
         let port = listener.local_addr().expect("an address").port();
         let asked = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&asked);
@@ -50,7 +56,7 @@ impl Flink {
                 tokio::spawn(reply(stream, answer.clone()));
             }
         });
-        Self { port, asked }
+        Ok(Self { port, asked })
     }
 
     pub async fn with_page(page: &str) -> Self {
@@ -116,6 +122,7 @@ pub struct Options {
     pub limit: u64,
     pub cache: Duration,
     pub web: Web,
+    pub others: Option<TaskManagers>,
 }
 
 impl Options {
@@ -126,11 +133,23 @@ impl Options {
             limit: 1_000_000,
             cache: Duration::ZERO,
             web: Web::default(),
+            others: None,
         }
+    }
+
+    pub async fn listener(&self) -> TcpListener {
+        TcpListener::bind("127.0.0.1:0").await.expect("a port")
     }
 
     /// Drey's address.
     pub async fn serve(self) -> SocketAddr {
+        let listener = self.listener().await;
+        let address = listener.local_addr().expect("an address");
+        self.serve_at(listener);
+        address
+    }
+
+    pub fn serve_at(self, listener: TcpListener) {
         let served = Served {
             rules: self.rules,
             limit: self.limit,
@@ -138,10 +157,8 @@ impl Options {
             labels: Rules::adding(vec![("cluster_id".to_owned(), "test".to_owned())]),
         };
         let proxy = Proxy::new(Upstream::new(self.ports), served, Arc::new(Own::new()));
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
+        let proxy = proxy.with(self.others);
         tokio::spawn(Server::new(proxy, self.web).serve(listener));
-        address
     }
 }
 
