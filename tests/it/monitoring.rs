@@ -167,7 +167,8 @@ fn webhook() -> u16 {
 #[test]
 fn every_query_has_an_answer_from_a_real_prometheus() {
     let (job, task) = (Metrics::new(), Metrics::new());
-    let cluster = cluster(Version::v2(), &job);
+    // What the TaskManager serves is in the JobManager's page, too: Prometheus takes that as well.
+    let cluster = cluster(Version::v2(), &job).drey_env("DREY_METRICS_AGGREGATE", task.drey);
     let _task_manager = task_manager(&cluster, &task);
     let mut drey = cluster.run();
     drey.wait_for_log("Job is running");
