@@ -159,6 +159,25 @@ DNS:localhost,IP:127.0.0.1,IP:$NODE_IP,IP:10.96.0.1"
     openssl genrsa -out pki/sa.key 2048 2>/dev/null
 }
 
+# The API server shows webhooks that ask for it a certificate of the cluster's CA.
+webhooks_clients() {
+    cat >admission.kubeconfig <<END
+apiVersion: v1
+kind: Config
+users: [{name: "*", user: {client-certificate: $D/pki/apiserver.crt, client-key: $D/pki/apiserver.key}}]
+END
+    cat >admission.yaml <<END
+apiVersion: apiserver.config.k8s.io/v1
+kind: AdmissionConfiguration
+plugins:
+  - name: MutatingAdmissionWebhook
+    configuration:
+      apiVersion: apiserver.config.k8s.io/v1
+      kind: WebhookAdmissionConfiguration
+      kubeConfigFile: $D/admission.kubeconfig
+END
+}
+
 # kubeconfig USER FILE
 kubeconfig() {
     cat >"$2" <<END
@@ -200,6 +219,7 @@ END
 }
 
 start_api() {
+    webhooks_clients
     spawn etcd "$ETCD" --data-dir "$D/etcd" --listen-client-urls http://127.0.0.1:2379 \
         --advertise-client-urls http://127.0.0.1:2379 --listen-peer-urls http://127.0.0.1:2380 --unsafe-no-fsync
     spawn apiserver "$KUBERNETES/kube-apiserver" --etcd-servers=http://127.0.0.1:2379 --secure-port=6443 \
@@ -207,7 +227,8 @@ start_api() {
         --tls-cert-file=pki/apiserver.crt --tls-private-key-file=pki/apiserver.key --client-ca-file=pki/ca.crt \
         --service-account-issuer=https://kubernetes.default.svc --service-account-key-file=pki/sa.key \
         --service-account-signing-key-file=pki/sa.key --kubelet-client-certificate=pki/admin.crt \
-        --kubelet-client-key=pki/admin.key --kubelet-preferred-address-types=InternalIP --allow-privileged "$@"
+        --kubelet-client-key=pki/admin.key --kubelet-preferred-address-types=InternalIP --allow-privileged \
+        --admission-control-config-file=admission.yaml "$@"
 }
 
 start_controllers() {

@@ -34,12 +34,22 @@ fn an_upgrade_keeps_the_certificate_and_an_uninstall_leaves_the_jobs_and_their_p
     let job = Job::only_alone("uninstall", Mode::Standalone, Version::v1()).injected();
     let before = job.start_and_work();
     let trusted = authorities();
+    assert!(Webhook::answers_strangers());
 
+    let ca = format!(
+        "--from-file=ca.crt={}",
+        job.namespace.node.client_ca().display()
+    );
+    Webhook::kubectl(&["create", "configmap", "api-servers", &ca]);
     Webhook::upgrade(&[
         "replicas=2",
         "log.format=json",
         "webhook.namespaceOptIn=false",
+        "certificates.clientCAConfigMap=api-servers",
     ]);
+    wait_until("strangers not to be answered", || {
+        !Webhook::answers_strangers()
+    });
     let kept = authorities();
     assert_eq!(kept.split_whitespace().count(), 2, "not for both entries");
     assert!(trusted.starts_with(&kept), "another authority");
@@ -47,6 +57,7 @@ fn an_upgrade_keeps_the_certificate_and_an_uninstall_leaves_the_jobs_and_their_p
     Webhook::uninstall();
     // Its pods answer for a while after they were told to go.
     wait_until("nothing of the chart to be left", || installed().is_empty());
+    Webhook::kubectl(&["delete", "configmap", "api-servers"]);
     assert_eq!(job.wait_running().job, before.job);
     assert!(job.namespace.get(&["configmap", "drey-example"]).is_some());
 

@@ -129,6 +129,11 @@ impl Node {
         self.dir().join("volumes").join(namespace)
     }
 
+    /// The CA of the certificate that its API server shows webhooks.
+    pub fn client_ca(&self) -> PathBuf {
+        self.dir().join("pki/ca.crt")
+    }
+
     /// Kills a container from outside, as its id is in the status of a pod.
     pub fn kill_container(&self, id: &str) {
         let id = id.trim_start_matches("containerd://");

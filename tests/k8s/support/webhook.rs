@@ -118,6 +118,15 @@ impl Webhook {
         Self::wait_reached();
     }
 
+    /// Whether somebody without a certificate gets an answer, whatever it is.
+    pub fn answers_strangers() -> bool {
+        let path = "jsonpath=https://{.spec.clusterIP}/";
+        let url = Self::kubectl(&["get", "service", "drey-webhook", "--output", path]);
+        let mut curl = Node::shared().inside("curl");
+        curl.args(["--silent", "--insecure", "--max-time", "20", &url]);
+        curl.output().unwrap().status.success()
+    }
+
     /// Standard output of a kubectl in the webhook's namespace, which must succeed.
     pub fn kubectl(args: &[&str]) -> String {
         let mut kubectl = Node::shared().kubectl();
