@@ -56,6 +56,7 @@ test-all: test test-matrix
 	tests/setup.sh prometheus-3 >/dev/null
 	export DREY_TEST_PROMETHEUS=prometheus-3
 	cargo test --locked --features kill-points --test it -- monitoring::
+	# In pods the scenario of the metrics runs with it, too.
 	DREY_TEST_EXCHANGE_MODES=1 $(MAKE) --no-print-directory test-k8s ALL=1
 
 # What does something to the node itself, to the directory behind its volumes, or to the whole cluster: left out where the
@@ -101,8 +102,9 @@ bench-metrics:
 	@$(VERSIONS)
 	tests/setup.sh tools
 	drey=$$(cargo build --locked --release --message-format=json-render-diagnostics | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
-	paths=$$(tests/setup.sh flink $$FLINK_2 java $$FLINK_2)
+	paths=$$(tests/setup.sh flink $$FLINK_2 java $$FLINK_2 metrics-proxies)
 	mapfile -t flink <<<"$$paths"
+	cargo bench --locked --bench metrics
 	python3 -B tests/bench/metrics.py "$$drey" "$${flink[@]}"
 
 bench-k8s:

@@ -17,6 +17,7 @@
 #   stores            the three, and the plugins of FLINK_1 and FLINK_2, with Go, npm and Maven where they are missing
 #   prometheus        Prometheus and promtool                     prints the directory of both
 #   prometheus-3      both, as they are now, from Go modules      prints the directory of both
+#   metrics-proxies   exporter_exporter and Pushgateway           prints the directory of both
 #   chromium          a browser without a window (needs root)     prints the command
 #   kubernetes        kube-apiserver, kubelet and so on         prints the directory
 #   etcd, coredns     what else a cluster consists of             print the binary
@@ -398,15 +399,30 @@ part_prometheus() {
     echo "$CACHE/prometheus/debian-$DEBIAN/usr/bin"
 }
 
-# Unpacked, not installed: as a service it would start on the machine.
 make_prometheus() {
-    have apt-get || die "no apt-get to download Debian's prometheus with"
+    debian_packages "$1" prometheus
+}
+
+# debian_packages OUT NAME...: unpacked, not installed: as services they would start on the machine.
+debian_packages() {
+    local package
+    have apt-get || die "no apt-get to download Debian's ${*:2} with"
     (
         cd "$1"
-        apt-get -q download prometheus >/dev/null 2>&1 || { quietly apt-get -q update && quietly apt-get -q download prometheus; }
-        quietly dpkg-deb -x prometheus_*.deb .
-        rm prometheus_*.deb
+        apt-get -q download "${@:2}" >/dev/null 2>&1 || { quietly apt-get -q update && quietly apt-get -q download "${@:2}"; }
+        for package in *.deb; do quietly dpkg-deb -x "$package" .; done
+        rm -- *.deb
     )
+}
+
+# What `make bench-metrics` compares with. Go modules have no proxy that could be had, Debian has these.
+part_metrics-proxies() {
+    build "$CACHE/metrics-proxies/debian-$DEBIAN" make_metrics_proxies
+    echo "$CACHE/metrics-proxies/debian-$DEBIAN/usr/bin"
+}
+
+make_metrics_proxies() {
+    debian_packages "$1" prometheus-exporter-exporter prometheus-pushgateway
 }
 
 # What is scraped is named by its address, so nothing has to be discovered; and nobody looks at its pages.
@@ -639,7 +655,7 @@ main() {
             start "$1" "$2"
             shift
             ;;
-        s3 | gcs | azurite | prometheus | prometheus-3 | chromium | versions | kubernetes | etcd | coredns | helm | cert-manager | node | base-image | images) start "$1" ;;
+        s3 | gcs | azurite | prometheus | prometheus-3 | metrics-proxies | chromium | versions | kubernetes | etcd | coredns | helm | cert-manager | node | base-image | images) start "$1" ;;
         stores) for part in s3 gcs azurite "s3-plugin $FLINK_1" "s3-plugin $FLINK_2"; do start $part; done ;;
         default) for version in $FLINK_1 $FLINK_2; do start java-args "$version"; done ;;
         cluster) for part in kubernetes etcd coredns helm node images; do start "$part"; done ;;
