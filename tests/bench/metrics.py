@@ -12,6 +12,7 @@ is the direct read, a push of that page, and the read of the merged one.
 """
 
 import glob
+import gzip
 import http.client
 import os
 import shutil
@@ -33,10 +34,10 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def scrape(port, gzip, path="/metrics"):
+def scrape(port, compressed, path="/metrics"):
     """One scrape; its milliseconds to the last byte, and the body."""
     headers = {"Accept": "text/plain;version=0.0.4", "X-Prometheus-Scrape-Timeout-Seconds": "60"}
-    if gzip:
+    if compressed:
         headers["Accept-Encoding"] = "gzip"
     start = time.perf_counter()
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
@@ -155,9 +156,10 @@ class Bench:
                 for way, (process, work) in ways.items():
                     before = process and cpu(process), cpu(reporter)
                     took, body = work()
-                    lines = body.count(b"\nflink_")
+                    text = gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body
+                    lines = text.count(b"\nflink_")
                     if lines < series - 1:
-                        sys.exit(f"{way} has {lines} series of {series}: {body[:500]}")
+                        sys.exit(f"{way} has {lines} series of {series}: {text[:500]}")
                     if turn < 0:
                         continue
                     found[way]["times"].append(took)
