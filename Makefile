@@ -20,7 +20,7 @@ help:
 	make test-k8s     the tests in pods of a real Kubernetes node; with SCENARIO=name only those whose name has it, and
 	                  node and namespace stay for a look: tests/cluster/node.sh exec target/k8s kubectl get pods -A
 	make test-all     these, the older versions of Flink, a current Prometheus, and the scenarios in pods with the modes exchanged
-	make test-matrix  the tests against the older versions of Flink, and against cert-manager
+	make test-matrix  the tests against the older versions of Flink and against cert-manager, and an Apache Beam pipeline
 	make bench        what Drey costs, in time and memory
 	make bench-metrics  what a scrape through Drey costs beside a direct one
 	make bench-k8s    what it costs and saves in pods of a real Kubernetes node, beside plain Flink; 20 minutes
@@ -50,7 +50,7 @@ test:
 	cargo test --locked --features kill-points
 	{ set +x; } 2>/dev/null
 	$(MAKE) --no-print-directory test-k8s
-	echo "Left out, and in make test-all: the tests against Flink $$FLINK_MATRIX and cert-manager (make test-matrix), a current Prometheus, and the scenarios in pods with native and standalone mode exchanged, with $(ONLY_ALL). Left out of both: the figures of make bench."
+	echo "Left out, and in make test-all: the tests against Flink $$FLINK_MATRIX, cert-manager and with Apache Beam (make test-matrix), a current Prometheus, and the scenarios in pods with native and standalone mode exchanged, with $(ONLY_ALL). Left out of both: the figures of make bench."
 
 test-all: test test-matrix
 	tests/setup.sh prometheus-3 >/dev/null
@@ -85,9 +85,9 @@ test-k8s:
 
 test-matrix:
 	@$(VERSIONS)
-	tests/setup.sh tools matrix kubernetes etcd helm cert-manager >/dev/null
+	tests/setup.sh tools matrix beam kubernetes etcd helm cert-manager >/dev/null
 	set -x
-	cargo test --locked --features test-matrix --test it -- matrix::
+	cargo test --locked --features test-matrix --test it -- matrix:: beam::
 	cargo test --locked --features test-matrix --test it_webhook -- cert_manager::
 
 bench:

@@ -10,6 +10,8 @@
 #                     beside a lib/ of links to Flink's own       HERE/lib is a FLINK_LIB_DIR
 #   java-args FLINK   how to start it, with that job, in a      prints a directory with the argument files jm.args and
 #                     third of the time that bin/*.sh take       tm.args: java @jm.args CLASS --configDir CONF ...
+#   beam              an Apache Beam pipeline for BEAM_FLINK      prints a directory with the pipeline in usrlib/, beside a lib/
+#                     of links to Flink's own
 #   s3                versitygw, an S3 server                     prints the binary
 #   s3-plugin FLINK   flink-s3-fs-hadoop for that Flink           prints the jar
 #   gcs               fake-gcs-server                             prints the binary
@@ -237,6 +239,28 @@ make_job() {
     quietly javac --release 11 -Xlint:-options -nowarn -d "$out/classes" -cp "$home/lib/*" \
         "$HERE"/../images/example-job/src/*.java
     quietly jar --create --file "$out/usrlib/example-job.jar" --main-class io.drey.example.ExampleJob -C "$out/classes" .
+    rm -rf "$out/classes"
+}
+
+# --- a Beam pipeline -------------------------------------------------------------------------------------------------
+
+part_beam() {
+    local hash
+    hash=$({ declare -f make_beam && cat "$HERE"/beam/*; } | sha256sum | cut -c1-12)
+    build "$CACHE/beam/$BEAM/$hash" make_beam
+    echo "$CACHE/beam/$BEAM/$hash"
+}
+
+make_beam() {
+    local out=$1 home
+    home=$(part_flink "$BEAM_FLINK")
+    have mvn || install_packages maven
+    mkdir "$out/classes" "$out/lib" "$out/usrlib"
+    ln -s "$home"/lib/*.jar "$out/lib/"
+    quietly mvn -B -q -f "$HERE/beam/pom.xml" "-Dbeam.version=$BEAM" dependency:copy-dependencies \
+        -DoutputDirectory="$out/usrlib" -DincludeScope=runtime
+    quietly javac --release 11 -Xlint:-options -nowarn -d "$out/classes" -cp "$home/lib/*:$out/usrlib/*" "$HERE"/beam/*.java
+    quietly jar --create --file "$out/usrlib/beam-job.jar" -C "$out/classes" .
     rm -rf "$out/classes"
 }
 
@@ -655,7 +679,7 @@ main() {
             start "$1" "$2"
             shift
             ;;
-        s3 | gcs | azurite | prometheus | prometheus-3 | metrics-proxies | chromium | versions | kubernetes | etcd | coredns | helm | cert-manager | node | base-image | images) start "$1" ;;
+        beam | s3 | gcs | azurite | prometheus | prometheus-3 | metrics-proxies | chromium | versions | kubernetes | etcd | coredns | helm | cert-manager | node | base-image | images) start "$1" ;;
         stores) for part in s3 gcs azurite "s3-plugin $FLINK_1" "s3-plugin $FLINK_2"; do start $part; done ;;
         default) for version in $FLINK_1 $FLINK_2; do start java-args "$version"; done ;;
         cluster) for part in kubernetes etcd coredns helm node images; do start "$part"; done ;;

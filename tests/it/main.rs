@@ -23,6 +23,8 @@ mod support;
 
 mod ahead;
 mod alone;
+#[cfg(feature = "test-matrix")]
+mod beam;
 mod changes;
 mod commands;
 mod ends;

@@ -10,8 +10,8 @@ mod start;
 mod wait;
 
 pub use api_server::ApiServer;
-pub use cluster::Cluster;
-pub use installation::{ROOT, Version};
+pub use cluster::{Cluster, JOB_MANAGER};
+pub use installation::{ROOT, Version, pinned};
 pub use processes::{Process, free_port, run_mark, signal};
 pub use rest::{Rest, plain_path};
 pub use wait::{eventually, wait_until};

@@ -50,7 +50,7 @@ impl Version {
 }
 
 /// A value of `tests/versions.env`.
-fn pinned(name: &str) -> String {
+pub fn pinned(name: &str) -> String {
     let text = std::fs::read_to_string(Path::new(ROOT).join("tests/versions.env")).unwrap();
     let value = text
         .lines()
