@@ -29,6 +29,7 @@ mod changes;
 mod commands;
 mod ends;
 mod failures;
+mod graph;
 mod health;
 mod hold;
 mod image;
