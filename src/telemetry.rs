@@ -3,7 +3,7 @@
 //! Knows nothing of what is logged. Standard output is left to data.
 use std::error::Error;
 use std::fmt;
-use std::io::{self, IsTerminal};
+use std::io;
 
 use jiff::Timestamp;
 use tracing::Subscriber;
@@ -42,7 +42,7 @@ pub enum TelemetryError {
 /// When the directives are not understood, or logging is set up already.
 pub fn init(format: LogFormat, directives: &str) -> Result<(), TelemetryError> {
     let filter = filter(directives)?;
-    subscriber(format, filter, io::stderr, io::stderr().is_terminal()).try_init()?;
+    subscriber(format, filter, io::stderr).try_init()?;
     Ok(())
 }
 
@@ -75,25 +75,18 @@ fn directive(text: &str) -> Result<(String, LevelFilter), FilterError> {
     }
 }
 
-fn subscriber<W>(
-    format: LogFormat,
-    filter: Targets,
-    writer: W,
-    colour: bool,
-) -> impl Subscriber + Send + Sync
+/// Without colours, also on a terminal: the feature for them is left out, and asking for it is an error there.
+fn subscriber<W>(format: LogFormat, filter: Targets, writer: W) -> impl Subscriber + Send + Sync
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let layer = log::layer().with_timer(Utc).with_writer(writer);
+    let layer = log::layer()
+        .with_timer(Utc)
+        .with_ansi(false)
+        .with_writer(writer);
     let layer: Box<dyn Layer<Registry> + Send + Sync> = match format {
-        LogFormat::Text => Box::new(layer.with_target(false).with_ansi(colour)),
-        LogFormat::Json => Box::new(
-            layer
-                .with_ansi(false)
-                .json()
-                .flatten_event(true)
-                .with_span_list(false),
-        ),
+        LogFormat::Text => Box::new(layer.with_target(false)),
+        LogFormat::Json => Box::new(layer.json().flatten_event(true).with_span_list(false)),
     };
     tracing_subscriber::registry().with(layer.with_filter(filter))
 }
@@ -178,7 +171,7 @@ mod tests {
         let sink = Sink::default();
         let writer = sink.clone();
         let filter = filter(directives).expect("a filter");
-        let subscriber = subscriber(format, filter, move || writer.clone(), false);
+        let subscriber = subscriber(format, filter, move || writer.clone());
         tracing::subscriber::with_default(subscriber, log);
         let bytes = sink.0.lock().expect("not poisoned").clone();
         String::from_utf8(bytes).expect("UTF-8")

@@ -50,3 +50,4 @@ mod shutdown;
 mod split;
 mod status_page;
 mod storage_s3;
+mod watch;
