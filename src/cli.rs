@@ -81,6 +81,8 @@ enum Command {
     /// Take a checkpoint of a supervised job, of the kind that it takes by itself (Flink 1.17 and later)
     Checkpoint(checkpoint::CheckpointArgs),
     /// Delete old savepoints, and find those that nobody has recorded
+    ///
+    /// By the supervisor where one listens, else, and with --kubernetes, from this machine, which has to reach them.
     Gc(gc::GcArgs),
     /// Show the restore points and the starts of a cluster
     History(history::HistoryArgs),

@@ -8,11 +8,10 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::config::Output;
-use super::pointer::{CONFLICTS, open};
+use super::pointer::{CONFLICTS, Common, open};
 use super::run::pointer_error;
 use super::{ask, failure, print, runtime, settings, unexpected};
-use crate::config::{Settings, SettingsArgs};
+use crate::config::Settings;
 use crate::control::{Call, Reply};
 use crate::domain::pointer::Pointer;
 use crate::domain::retention::{Fate, Policy, adopt};
@@ -24,27 +23,20 @@ use crate::storage::Storage;
 use crate::store::Store;
 use crate::supervisor::{load, storage_for};
 
-/// Deletion of old savepoints.
+/// Deletion of old savepoints. Without a supervisor files are deleted from this machine.
 #[derive(Debug, clap::Args)]
 pub(super) struct GcArgs {
     #[command(flatten)]
-    settings: SettingsArgs,
+    common: Common,
     /// Only tell what would be done
     #[arg(long)]
     dry_run: bool,
-    /// The pointer is the ConfigMap `drey-CLUSTER_ID`, reached by KUBECONFIG in its namespace or in `--pod-namespace`, whether
-    /// or not anything runs. Files are deleted from this machine
-    #[arg(long)]
-    kubernetes: bool,
-    /// How the result is shown
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
 }
 
 pub(super) fn run(args: &GcArgs, env: Vec<(OsString, OsString)>) -> anyhow::Result<ExitCode> {
-    let settings = settings(&args.settings, env)?;
+    let settings = settings(&args.common.settings, env)?;
     let dry_run = args.dry_run;
-    let answer = match args.kubernetes {
+    let answer = match args.common.kubernetes {
         true => None,
         false => ask(&settings, &Call::Gc { dry_run })?,
     };
@@ -53,14 +45,14 @@ pub(super) fn run(args: &GcArgs, env: Vec<(OsString, OsString)>) -> anyhow::Resu
         Some(other) => return Err(unexpected(&other)),
         None => offline(args, &settings)?,
     };
-    print(args.output, &text(&report, dry_run), &json!(report))?;
+    print(args.common.output, &text(&report, dry_run), &json!(report))?;
     Ok(ExitCode::from(u8::from(!report.failures.is_empty())))
 }
 
 /// Without a supervisor: in the file, or in the ConfigMap whose supervisor sees the change.
 fn offline(args: &GcArgs, settings: &Settings) -> anyhow::Result<Report> {
     let runtime = runtime()?;
-    let mut store = open(args.kubernetes, settings, &runtime)?;
+    let mut store = open(args.common.kubernetes, settings, &runtime)?;
     let storage = storage_for(settings, &BTreeMap::new());
     let policy = Policy {
         count: settings.history,

@@ -7,10 +7,8 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::config::Output;
-use super::pointer::current;
+use super::pointer::{Common, current};
 use super::{print, settings};
-use crate::config::SettingsArgs;
 use crate::domain::pointer::{JobEntry, Pointer, RestorePoint, Start};
 use crate::domain::retention::same;
 
@@ -18,20 +16,14 @@ use crate::domain::retention::same;
 #[derive(Debug, clap::Args)]
 pub(super) struct HistoryArgs {
     #[command(flatten)]
-    settings: SettingsArgs,
-    /// The pointer is the ConfigMap `drey-CLUSTER_ID`, reached by KUBECONFIG in its namespace or in `--pod-namespace`, whether
-    /// or not anything runs
-    #[arg(long)]
-    kubernetes: bool,
-    /// How it is shown
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
+    common: Common,
 }
 
 pub(super) fn run(args: &HistoryArgs, env: Vec<(OsString, OsString)>) -> anyhow::Result<ExitCode> {
-    let settings = settings(&args.settings, env)?;
-    let (pointer, _) = current(args.kubernetes, &settings)?;
-    print(args.output, &text(&pointer), &value(&pointer))
+    let common = &args.common;
+    let settings = settings(&common.settings, env)?;
+    let (pointer, _) = current(common.kubernetes, &settings)?;
+    print(common.output, &text(&pointer), &value(&pointer))
 }
 
 /// Something that happened to a job.

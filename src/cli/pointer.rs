@@ -55,17 +55,18 @@ enum PointerCommand {
     },
 }
 
+/// What the commands about the pointer have in common.
 #[derive(Debug, clap::Args)]
-struct Common {
+pub(super) struct Common {
     #[command(flatten)]
-    settings: SettingsArgs,
+    pub(super) settings: SettingsArgs,
     /// The pointer is the ConfigMap `drey-CLUSTER_ID`, reached by KUBECONFIG in its namespace or in `--pod-namespace`, whether
     /// or not anything runs
     #[arg(long)]
-    kubernetes: bool,
+    pub(super) kubernetes: bool,
     /// How the result is shown
     #[arg(long, value_enum, default_value_t)]
-    output: Output,
+    pub(super) output: Output,
 }
 
 /// How often a write is begun anew because somebody else was quicker.
