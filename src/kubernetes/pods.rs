@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, ContainerState, ContainerStatus, Node, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, ContainerState, ContainerStatus, KeyToPath, Node, Pod, PodSpec, Volume,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Preconditions};
@@ -333,18 +335,17 @@ fn config_maps(spec: &PodSpec) -> Vec<ConfigMapMount> {
         for mount in container.volume_mounts.iter().flatten() {
             let volumes = spec.volumes.iter().flatten();
             let volume = volumes.filter(|volume| volume.name == mount.name);
-            let map = volume
-                .filter_map(|volume| volume.config_map.as_ref())
-                .next();
             // Of a part of a volume the kubelet never brings a change.
-            let Some(map) = map.filter(|_| mount.sub_path.is_none()) else {
+            let whole = mount.sub_path.is_none() && mount.sub_path_expr.is_none();
+            let map = volume.filter_map(only_map).next();
+            let Some((name, items)) = map.filter(|_| whole) else {
                 continue;
             };
-            let keys = map.items.iter().flatten();
+            let keys = items.into_iter().flatten();
             found.push(ConfigMapMount {
                 container: container.name.clone(),
                 path: mount.mount_path.trim_end_matches('/').to_owned(),
-                name: map.name.clone(),
+                name: name.to_owned(),
                 keys: keys
                     .map(|item| (item.key.clone(), item.path.clone()))
                     .collect(),
@@ -352,6 +353,17 @@ fn config_maps(spec: &PodSpec) -> Vec<ConfigMapMount> {
         }
     }
     found
+}
+
+/// The ConfigMap that is all there is in a volume, and which of its keys are files.
+fn only_map(volume: &Volume) -> Option<(&str, Option<&Vec<KeyToPath>>)> {
+    if let Some(map) = &volume.config_map {
+        return Some((&map.name, map.items.as_ref()));
+    }
+    let sources = volume.projected.as_ref()?.sources.as_deref()?;
+    let [only] = sources else { return None };
+    let map = only.config_map.as_ref()?;
+    Some((&map.name, map.items.as_ref()))
 }
 
 /// The files of a mounted ConfigMap now and after each change, `None` when it is gone, as the kubelet will bring them.
@@ -487,6 +499,33 @@ mod tests {
         assert!(!reused(&pod("new", "10.0.0.8", "Running", false)));
         assert!(!reused(&pod("new", "10.0.0.7", "Succeeded", false)));
         assert!(!reused(&pod("new", "10.0.0.7", "Running", true)));
+    }
+
+    #[test]
+    fn a_configmap_is_followed_where_it_is_all_there_is_in_the_directory() {
+        let map = serde_json::json!({"configMap": {"name": "flink"}});
+        let secret = serde_json::json!({"secret": {"name": "keys"}});
+        let found = |volume: serde_json::Value, mount: serde_json::Value| {
+            let mut volumes = [volume];
+            volumes[0]["name"] = "conf".into();
+            let mut mounts = [mount];
+            mounts[0]["name"] = "conf".into();
+            mounts[0]["mountPath"] = "/opt/flink/conf/".into();
+            let spec = serde_json::json!({"volumes": volumes,
+                "containers": [{"name": "flink", "volumeMounts": mounts}]});
+            let maps = config_maps(&serde_json::from_value(spec).expect("a pod"));
+            maps.first().map(|it| (it.name.clone(), it.path.clone()))
+        };
+        let whole = || serde_json::json!({});
+        let projected =
+            |sources: &[&serde_json::Value]| serde_json::json!({"projected": {"sources": sources}});
+        let flink = Some(("flink".to_owned(), "/opt/flink/conf".to_owned()));
+        assert_eq!(found(map.clone(), whole()), flink);
+        assert_eq!(found(projected(&[&map]), whole()), flink);
+        assert_eq!(found(projected(&[&map, &secret]), whole()), None);
+        assert_eq!(found(projected(&[&secret]), whole()), None);
+        let part = serde_json::json!({"subPath": "config.yaml"});
+        assert_eq!(found(map, part), None);
     }
 
     /// A pod whose only container has ended like this.
