@@ -10,6 +10,7 @@ mod inject;
 pub(crate) mod inspect;
 mod install;
 mod job;
+mod live;
 mod pointer;
 mod prestop;
 mod rescale;

@@ -8,6 +8,7 @@ mod check;
 mod docs;
 mod error;
 mod file;
+mod live;
 mod parse;
 mod shown;
 mod sources;
@@ -26,6 +27,7 @@ use std::path::{Path, PathBuf};
 pub use args::SettingsArgs;
 pub use docs::markdown_table;
 pub use error::{ConfigError, ConfigErrors};
+pub use live::Taken;
 pub use sources::Source;
 pub use table::{Settings, Spec, TABLE};
 pub use values::{Labels, LockBreak, LogFormat, Mode, Ports, Restart};
@@ -125,14 +127,7 @@ pub fn load(
     let mut resolver = Resolver::default();
     let env = Environment::read(env);
     args.give_to(&mut resolver);
-    let file = match (args.config.first(), env.config) {
-        (Some(path), _) => Some((PathBuf::from(path), Source::Flag)),
-        (None, Some(path)) => {
-            let source = Source::Env(sources::CONFIG_ENV.to_owned());
-            Some((PathBuf::from(path), source))
-        }
-        (None, None) => None,
-    };
+    let file = named_file(args, env.config.as_ref());
     for (key, text, source) in env.given {
         resolver.give_os(key, text, source);
     }
@@ -144,6 +139,27 @@ pub fn load(
         resolver.give_os(key, text, source);
     }
     finish(resolver)
+}
+
+/// The settings file that flags or environment name.
+#[must_use]
+pub fn settings_file(
+    args: &SettingsArgs,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Option<PathBuf> {
+    let env = Environment::read(env);
+    named_file(args, env.config.as_ref()).map(|(path, _)| path)
+}
+
+fn named_file(args: &SettingsArgs, env: Option<&OsString>) -> Option<(PathBuf, Source)> {
+    match (args.config.first(), env) {
+        (Some(path), _) => Some((PathBuf::from(path), Source::Flag)),
+        (None, Some(path)) => {
+            let source = Source::Env(sources::CONFIG_ENV.to_owned());
+            Some((PathBuf::from(path), source))
+        }
+        (None, None) => None,
+    }
 }
 
 /// Whether Flink and Kubernetes take this as the name of a cluster.

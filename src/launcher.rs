@@ -14,7 +14,6 @@ mod handover;
 mod hold;
 mod image;
 mod java;
-mod mount;
 mod properties;
 mod start;
 mod task_manager;
@@ -36,6 +35,7 @@ use crate::domain::pointer::{RunId, TriggerReason};
 use crate::domain::savepoint::TriggerId;
 use crate::process::{Exit, Flink};
 use crate::telemetry::one_line;
+use crate::watched::Watched;
 
 pub use alone::leave_behind;
 pub(crate) use command::Starts;
@@ -45,7 +45,6 @@ pub use java::{become_java, is_stand_in};
 pub use task_manager::TaskManager;
 
 use again::Made;
-use mount::Mount;
 
 /// A JobManager ends within 5 s of SIGTERM whatever happens (`JvmShutdownSafeguard`); after this it is killed.
 const KILL_AFTER: Duration = Duration::from_secs(10);
@@ -71,7 +70,7 @@ pub struct Launcher {
     settings: Settings,
     command: Command,
     configuration: Configuration,
-    mount: Mount,
+    mount: Watched,
     signals: mpsc::Receiver<&'static str>,
     /// Until when Flink may run after SIGTERM.
     deadline: Option<Instant>,
@@ -108,7 +107,7 @@ impl Launcher {
         signals: mpsc::Receiver<&'static str>,
     ) -> Result<Self, LaunchError> {
         let configuration = Configuration::find(&settings, &command)?;
-        let mount = Mount::new(configuration.directory().to_owned());
+        let mount = Watched::directory(configuration.directory().to_owned());
         Ok(Self {
             settings,
             command,

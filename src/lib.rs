@@ -26,5 +26,6 @@ pub mod storage;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;
+mod watched;
 pub mod webhook;
 pub use kill::kill_point;

@@ -27,6 +27,7 @@ mod retention;
 mod schedule;
 mod search;
 mod session;
+mod settings;
 mod settle;
 mod start;
 mod stop;
@@ -144,7 +145,12 @@ pub struct Supervisor {
     /// For people.
     decisions: Decisions,
     status: channel::Sender<Status>,
+    /// What the settings file says, whenever it has changed.
+    settings_news: Option<SettingsNews>,
 }
+
+/// Changed settings, or why they cannot be used.
+pub type SettingsNews = mpsc::Receiver<Result<Settings, String>>;
 
 /// Why a supervisor ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -280,7 +286,15 @@ impl Supervisor {
             anew: false,
             decisions: Decisions::default(),
             status,
+            settings_news: None,
         }
+    }
+
+    /// Follows changes of the settings from now on.
+    #[must_use]
+    pub fn with_settings_from(mut self, news: SettingsNews) -> Self {
+        self.settings_news = Some(news);
+        self
     }
 
     /// Prepares one start, and supervises nothing: of a launcher whose sidecar is away.
@@ -299,6 +313,7 @@ impl Supervisor {
     /// Supervises until nobody can call any more, or in a pod until nothing is left to do.
     pub async fn run(mut self, mut calls: mpsc::Receiver<Incoming>) -> End {
         let mut news = self.watch_pod();
+        let mut settings = self.settings_news.take();
         let mut wake = Timestamp::now();
         loop {
             let nap = tokio::time::sleep(until(Timestamp::now(), wake));
@@ -310,6 +325,10 @@ impl Supervisor {
                 },
                 Some(news) = news.recv() => {
                     self.hear(news).await;
+                    true
+                }
+                Some(new) = next_of(&mut settings) => {
+                    self.take_settings(new);
                     true
                 }
                 () = nap => true,
@@ -456,6 +475,11 @@ impl Supervisor {
         .flatten();
         others.fold(wake, Timestamp::min)
     }
+}
+
+/// `None` once nothing comes any more.
+async fn next_of(news: &mut Option<SettingsNews>) -> Option<Result<Settings, String>> {
+    news.as_mut()?.recv().await
 }
 
 /// Random bytes for an id.

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
+use super::live::Origin;
 use super::{TRY_AGAIN, USAGE, failure, runtime, settings};
 use crate::config::{Settings, SettingsArgs};
 use crate::control::{self, Call, Incoming, Reply, SavepointCall, Status};
@@ -50,6 +51,7 @@ pub(super) struct SidecarArgs {
 
 /// Launcher and supervisor in one process.
 pub(super) fn run(args: &RunArgs, env: Vec<(OsString, OsString)>) -> anyhow::Result<ExitCode> {
+    let origin = Origin::new(&args.settings, &env);
     let settings = settings(&args.settings, env)?;
     let savepoints = process::savepoint_signals();
     let signals = process::signals()?;
@@ -65,7 +67,7 @@ pub(super) fn run(args: &RunArgs, env: Vec<(OsString, OsString)>) -> anyhow::Res
     status_page::serve(&settings);
     runtime()?.block_on(async {
         let timeout = settings.savepoint_timeout;
-        let (supervisor, calls, _) = supervise(settings).await?;
+        let (supervisor, calls, _) = supervise(settings, origin).await?;
         tokio::spawn(savepoint_by_signal(savepoints, calls, timeout));
         tokio::select! {
             code = launcher.run() => exit(code),
@@ -98,6 +100,7 @@ pub(super) fn sidecar(
     args: &SidecarArgs,
     env: Vec<(OsString, OsString)>,
 ) -> anyhow::Result<ExitCode> {
+    let origin = Origin::new(&args.settings, &env);
     let settings = settings(&args.settings, env)?;
     let savepoints = process::savepoint_signals();
     let mut signals = process::signals()?;
@@ -105,7 +108,7 @@ pub(super) fn sidecar(
     status_page::serve(&settings);
     let (budget, timeout) = (settings.shutdown_timeout, settings.savepoint_timeout);
     runtime()?.block_on(async {
-        let (supervisor, calls, status) = supervise(settings).await?;
+        let (supervisor, calls, status) = supervise(settings, origin).await?;
         tokio::spawn(savepoint_by_signal(savepoints, calls.clone(), timeout));
         let told = async {
             let signal = signals.recv().await;
@@ -163,6 +166,7 @@ async fn last_duties(
 /// The supervisor with its socket: the future that runs it, the way to call it, and its status.
 async fn supervise(
     settings: Settings,
+    origin: Origin,
 ) -> anyhow::Result<(
     impl Future<Output = End>,
     mpsc::Sender<Incoming>,
@@ -192,6 +196,10 @@ async fn supervise(
                 .await
                 .map_err(|error| pointer_error(&error))?
         }
+    };
+    let supervisor = match origin.follow() {
+        Some(news) => supervisor.with_settings_from(news),
+        None => supervisor,
     };
     let listener = control::listen(&socket).map_err(|error| {
         let text = format!(

@@ -161,6 +161,9 @@ own! {
     /// Changes of Flink's configuration: left for the next start (`ignored`), begun (`seen`), seen to work (`applied`), refused
     /// as they would not work (`refused`), or taken back (`rolled-back`).
     config_changes: IntCounterVec = "drey_config_changes_total" { "outcome": ["ignored", "seen", "applied", "refused", "rolled-back"] }
+    /// Changes of Drey's own settings file while Flink ran: in effect at once (`applied`), with the next start of Drey
+    /// (`needs-restart`), or not used since something is wrong with them (`refused`).
+    settings_changes: IntCounterVec = "drey_settings_changes_total" { "outcome": ["applied", "needs-restart", "refused"] }
     /// When the newest restore point was completed, as Unix time; 0 when there is none. Of several jobs the one whose newest is
     /// the oldest.
     restore_point_time: GaugeVec = "drey_restore_point_timestamp_seconds" {}

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::{Cluster, Process, Version, eventually};
 
 /// A key that Flink shows and that changes nothing.
-const KEY: &str = "web.history";
+pub const KEY: &str = "web.history";
 
 fn supervised(version: Version) -> Cluster {
     Cluster::new(version).drey_env("DREY_ON_CONFIG_CHANGE", "restart")
@@ -21,13 +21,13 @@ fn in_effect(cluster: &Cluster, key: &str) -> Option<String> {
     Some(found["value"].as_str()?.to_owned())
 }
 
-fn wait_in_effect(cluster: &Cluster, key: &str, value: &str) {
+pub fn wait_in_effect(cluster: &Cluster, key: &str, value: &str) {
     eventually("the change in effect", || {
         (in_effect(cluster, key).as_deref() == Some(value)).then_some(())
     });
 }
 
-fn diff(cluster: &Cluster) -> (Option<i32>, Value) {
+pub fn diff(cluster: &Cluster) -> (Option<i32>, Value) {
     let output = cluster.drey(&["diff", "--output", "json"]);
     (
         output.status.code(),
@@ -36,7 +36,7 @@ fn diff(cluster: &Cluster) -> (Option<i32>, Value) {
 }
 
 /// A job whose configuration is known to be good.
-fn working(cluster: &Cluster) -> Process {
+pub fn working(cluster: &Cluster) -> Process {
     let mut drey = cluster.run();
     drey.wait_for_log("Job is running");
     cluster.rest().wait_running();
@@ -48,7 +48,7 @@ fn working(cluster: &Cluster) -> Process {
     drey
 }
 
-fn end(cluster: &Cluster, mut drey: Process) {
+pub fn end(cluster: &Cluster, mut drey: Process) {
     drey.term();
     assert_eq!(drey.exit_code(), 0);
     cluster.assert_exactly_once(500);

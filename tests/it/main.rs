@@ -47,6 +47,7 @@ mod restore;
 mod session;
 mod session_jobs;
 mod shutdown;
+mod settings;
 mod split;
 mod status_page;
 mod storage_s3;

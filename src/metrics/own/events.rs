@@ -112,6 +112,11 @@ impl Own {
         self.config_changes.with_label_values(&[outcome]).inc();
     }
 
+    /// Drey's own settings have changed.
+    pub fn settings_changed(&self, outcome: &'static str) {
+        self.settings_changes.with_label_values(&[outcome]).inc();
+    }
+
     /// Flink is started from the restore point `path`, or from empty state.
     pub fn started(&self, path: Option<&str>) {
         let last = |path: &str| {

@@ -135,6 +135,18 @@ impl Supervisor {
         match files {
             Some(files) => {
                 if matches!(self.changes.object, Object::Seen(_)) {
+        self.watch_map();
+    }
+
+    /// Another policy: what was told of is judged anew.
+    pub(in crate::supervisor) fn policy_of_changes_is_new(&mut self) {
+        self.changes.told = None;
+        if self.changes.running.is_some() {
+            self.watch_map();
+        }
+    }
+
+    fn watch_map(&mut self) {
                     self.changes.seen_at = Some(Timestamp::now());
                 }
                 self.changes.object = Object::Seen(files);

@@ -1,9 +1,11 @@
-//! The directory that Flink's configuration comes from, watched while Flink runs.
+//! A directory that settings or Flink's configuration come from, watched.
 //!
 //! The kubelet replaces the files of a ConfigMap by turning one link (`..data`), which only a watch of the directory sees, and
 //! not one of a file. What counts is what the files say: a touch is no change.
 
-use std::path::PathBuf;
+use std::fmt::{self, Debug};
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,22 +22,49 @@ use crate::telemetry::one_line;
 /// What comes within this time is one change: an editor writes a file in several steps.
 const TOGETHER: Duration = Duration::from_millis(250);
 
+/// What is read when something has happened.
+type Read = Box<dyn Fn() -> io::Result<Files> + Send>;
+
 /// A watched directory.
-#[derive(Debug)]
-pub(super) struct Mount {
+pub(crate) struct Watched {
     directory: PathBuf,
+    read: Read,
     /// Ends the watch when it is dropped.
     _watcher: Option<RecommendedWatcher>,
     events: mpsc::Receiver<()>,
     /// Something has happened that was not looked at yet.
     stirred: bool,
     /// What the files said last.
-    pub(super) files: Option<Arc<Files>>,
+    pub(crate) files: Option<Arc<Files>>,
 }
 
-impl Mount {
-    /// Watches `directory` from now on.
-    pub(super) fn new(directory: PathBuf) -> Self {
+impl Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched")
+            .field("directory", &self.directory)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Watched {
+    /// Watches all files of `directory` from now on.
+    pub(crate) fn directory(directory: PathBuf) -> Self {
+        let all = directory.clone();
+        Self::new(directory, Box::new(move || read_files(&all)))
+    }
+
+    /// Watches one file: its directory, for a ConfigMap's file is a link, and editors replace files.
+    pub(crate) fn file(file: PathBuf) -> Self {
+        let parent = file.parent().filter(|parent| *parent != Path::new(""));
+        let directory = parent.unwrap_or(Path::new(".")).to_owned();
+        let read = move || {
+            let text = std::fs::read_to_string(&file)?;
+            Ok(Files::from([(file.display().to_string(), text)]))
+        };
+        Self::new(directory, Box::new(read))
+    }
+
+    fn new(directory: PathBuf, read: Read) -> Self {
         let (sender, events) = mpsc::channel(1);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             if event.is_ok_and(|event| changes(event.kind)) {
@@ -50,11 +79,12 @@ impl Mount {
         let watcher = watcher
             .inspect_err(|error| {
                 let (error, directory) = (one_line(error, 200), directory.display());
-                warn!(error, %directory, "Flink's configuration directory cannot be watched");
+                warn!(error, %directory, "Directory cannot be watched");
             })
             .ok();
         Self {
             directory,
+            read,
             _watcher: watcher,
             events,
             stirred: true,
@@ -64,7 +94,7 @@ impl Mount {
 
     /// Waits until the files say something else than before; the first time that is at once. Nothing is lost when it is not
     /// waited to the end.
-    pub(super) async fn changed(&mut self) {
+    pub(crate) async fn changed(&mut self) {
         loop {
             if !self.stirred {
                 match self.events.recv().await {
@@ -77,7 +107,7 @@ impl Mount {
             }
             while self.events.try_recv().is_ok() {}
             self.stirred = false;
-            match read_files(&self.directory) {
+            match (self.read)() {
                 Ok(files) if self.files.as_deref() != Some(&files) => {
                     self.files = Some(Arc::new(files));
                     return;
@@ -86,7 +116,7 @@ impl Mount {
                 // In the middle of the change; its end is an event as well.
                 Err(error) => {
                     let (error, directory) = (one_line(&error, 200), self.directory.display());
-                    warn!(error, %directory, "Flink's configuration directory cannot be read");
+                    warn!(error, %directory, "Directory cannot be read");
                 }
             }
         }
@@ -108,7 +138,7 @@ mod tests {
 
     use super::*;
 
-    async fn says(mount: &mut Mount, text: &str) {
+    async fn says(mount: &mut Watched, text: &str) {
         loop {
             mount.changed().await;
             let files = mount.files.as_ref().expect("files");
@@ -131,7 +161,7 @@ mod tests {
         };
         version(1);
         symlink("..data/config.yaml", root.join("config.yaml")).expect("link");
-        let mut mount = Mount::new(root.to_owned());
+        let mut mount = Watched::directory(root.to_owned());
         says(&mut mount, "1").await;
         for number in 2..5 {
             version(number);
@@ -144,12 +174,29 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("config.yaml");
         fs::write(&file, "a: 1").expect("write");
-        let mut mount = Mount::new(dir.path().to_owned());
+        let mut mount = Watched::directory(dir.path().to_owned());
         mount.changed().await;
         fs::write(&file, "a: 1").expect("write");
         let quiet = tokio::time::timeout(TOGETHER * 3, mount.changed()).await;
         assert!(quiet.is_err(), "the same again");
         fs::write(&file, "a: 2").expect("write");
         says(&mut mount, "a: 2").await;
+    }
+
+    #[tokio::test]
+    async fn one_file_is_seen_to_be_replaced_and_its_neighbours_are_nothing_to_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| dir.path().join(name);
+        fs::write(path("drey.yaml"), "a").expect("write");
+        let mut watched = Watched::file(path("drey.yaml"));
+        watched.changed().await;
+        fs::write(path("other"), "b").expect("write");
+        let quiet = tokio::time::timeout(TOGETHER * 3, watched.changed()).await;
+        assert!(quiet.is_err(), "another file");
+        fs::write(path("new"), "b").expect("write");
+        fs::rename(path("new"), path("drey.yaml")).expect("rename");
+        watched.changed().await;
+        let files = watched.files.expect("a file");
+        assert_eq!(files.values().collect::<Vec<_>>(), ["b"]);
     }
 }
