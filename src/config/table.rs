@@ -129,7 +129,8 @@ settings! {
         /// Flink's version. Found in the home directory if not given.
         flink_version: Option<FlinkVersion> { "flink-version", "VERSION" => parse::flink_version }
         /// What is done when Flink's configuration changes while its job runs. `restart` stops it with a savepoint and starts
-        /// it again; `rescale-only` does so for changes of the parallelism alone; `ignore` leaves it for the next start.
+        /// it again, or rescales it while it runs where that is all; `rescale-only` does so for changes of the parallelism
+        /// alone; `ignore` leaves it for the next start.
         on_config_change: OnChange { "on-config-change", "ignore|restart|rescale-only", default "ignore" => parse::choice }
         /// Runs the entrypoint and Flink's scripts while it is still being decided what the job starts from, up to Flink's JVM
         /// itself. Turn it off for an entrypoint that must not run while another pod still runs the job.

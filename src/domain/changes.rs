@@ -10,13 +10,17 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+
+use super::rescale::{NewDefault, Scheduling};
 
 mod difference;
 mod memory;
+mod record;
 
 pub use difference::{Difference, KeyChange, shown};
 pub use memory::implausible;
+pub use record::{Failed, Record, Trial, Version};
 
 /// The files of a configuration directory: name and text.
 pub type Files = BTreeMap<String, String>;
@@ -71,7 +75,7 @@ pub enum OnChange {
     Ignore,
     /// The job is stopped with a savepoint and started again.
     Restart,
-    /// As [`Restart`](Self::Restart), for changes of the parallelism alone.
+    /// As [`Restart`](Self::Restart), for changes of the parallelism alone: where the scheduler can, without a restart.
     RescaleOnly,
 }
 
@@ -109,141 +113,18 @@ pub fn judge(
     reasons.extend(flaws);
     match policy {
         _ if !reasons.is_empty() => Change::Refused(reasons),
+        // Which is read by nobody there.
+        _ if difference.only_parallelism() && is_reactive(running) => Change::Ignored(difference),
         OnChange::Restart => Change::Restart(difference),
         OnChange::RescaleOnly if difference.only_parallelism() => Change::Restart(difference),
         OnChange::RescaleOnly | OnChange::Ignore => Change::Ignored(difference),
     }
 }
 
-/// A configuration, as it was.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Version {
-    /// [`Content::digest`].
-    pub digest: String,
-    /// The files.
-    pub files: Files,
-}
-
-/// A configuration that has not been seen to work yet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Trial {
-    /// Which.
-    pub version: Version,
-    /// By when it has to work; `None`: it was not started yet.
-    pub deadline: Option<Timestamp>,
-    /// How often its JobManager has ended.
-    #[serde(default)]
-    pub deaths: u32,
-}
-
-/// A configuration that did not work.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Failed {
-    /// Which.
-    pub digest: String,
-    /// Why.
-    pub why: String,
-}
-
-/// What is stored of configurations.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Record {
-    /// The last one with which the job's tasks ran and a checkpoint was completed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub good: Option<Version>,
-    /// The one that is tried.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trial: Option<Trial>,
-    /// The one that was rolled back.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failed: Option<Failed>,
-    /// What of the running one concerns TaskManagers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub task_managers: Option<String>,
-}
-
-impl Record {
-    /// `wanted` is to be tried. Nothing is known against it any more.
-    #[must_use]
-    pub fn tried(&self, wanted: Version) -> Self {
-        let trial = Trial {
-            version: wanted,
-            deadline: None,
-            deaths: 0,
-        };
-        Self {
-            trial: Some(trial),
-            failed: None,
-            ..self.clone()
-        }
-    }
-
-    /// `running` works.
-    #[must_use]
-    pub fn confirmed(&self, running: Version) -> Self {
-        Self {
-            good: Some(running),
-            trial: None,
-            ..self.clone()
-        }
-    }
-
-    /// What is tried does not work.
-    #[must_use]
-    pub fn rolled_back(&self, why: String) -> Self {
-        let digest = self
-            .trial
-            .as_ref()
-            .map(|trial| trial.version.digest.clone());
-        Self {
-            failed: digest.map(|digest| Failed { digest, why }),
-            trial: None,
-            ..self.clone()
-        }
-    }
-
-    /// Nothing is tried, and nothing is known against any.
-    #[must_use]
-    pub fn settled(&self) -> Self {
-        Self {
-            trial: None,
-            failed: None,
-            ..self.clone()
-        }
-    }
-
-    /// The JobManager has ended by itself.
-    #[must_use]
-    pub fn died(&self) -> Self {
-        let mut next = self.clone();
-        if let Some(trial) = next.trial.as_mut().filter(|it| it.deadline.is_some()) {
-            trial.deaths += 1;
-        }
-        next
-    }
-
-    /// Whether this one was rolled back.
-    #[must_use]
-    pub fn has_failed(&self, digest: &str) -> bool {
-        self.failed.as_ref().is_some_and(|it| it.digest == digest)
-    }
-
-    /// What the JobManager was started with last, and how the part of it is named that concerns TaskManagers.
-    #[must_use]
-    pub fn for_task_managers(&self) -> Option<(&str, &Files)> {
-        let started = self.trial.as_ref().filter(|it| it.deadline.is_some());
-        let version = started.map(|trial| &trial.version).or(self.good.as_ref())?;
-        Some((self.task_managers.as_deref()?, &version.files))
-    }
-
-    fn tries(&self, digest: &str) -> bool {
-        let trial = self.trial.as_ref();
-        trial.is_some_and(|trial| trial.version.digest == digest)
-    }
+/// A job uses all slots that there are, whatever its parallelism is said to be.
+#[must_use]
+pub fn is_reactive(running: &Content) -> bool {
+    Scheduling::of(&running.keys, true) == Scheduling::Reactive
 }
 
 /// With which configuration Flink is started.
@@ -264,6 +145,10 @@ pub fn at_start(
     now: Timestamp,
     by: Timestamp,
 ) -> (Start, Record) {
+    let record = &Record {
+        rescaled_from: None,
+        ..record.clone()
+    };
     let Some(good) = record.good.clone() else {
         return (Start::Wanted, record.clone());
     };
@@ -312,6 +197,8 @@ pub struct View<'a> {
     pub works: bool,
     /// A savepoint is under way, or all tasks do not run: nothing can be applied now.
     pub busy: bool,
+    /// The change can be made without a restart.
+    pub in_place: Option<NewDefault>,
 }
 
 /// What to do next.
@@ -325,6 +212,8 @@ pub enum Step {
     RollBack(String),
     /// [`Record::tried`], and a stop-with-savepoint.
     Apply,
+    /// Another parallelism while the job runs on, and [`Record::rescaled`].
+    Rescale(NewDefault),
     /// [`Record::settled`]: what stands there is what runs.
     Forget,
     /// The change is left for the next start.
@@ -342,7 +231,8 @@ pub fn next(record: &Record, view: &View<'_>) -> Step {
         .good
         .as_ref()
         .is_some_and(|it| it.digest == view.running);
-    if view.works && !record.has_failed(view.running) && (tried.is_some() || !known) {
+    let news = tried.is_some() || !known || record.has_stumbled();
+    if view.works && !record.has_failed(view.running) && news {
         return Step::Confirm;
     }
     let step = match view.wanted {
@@ -352,8 +242,19 @@ pub fn next(record: &Record, view: &View<'_>) -> Step {
         Some((_, Change::Refused(reasons))) => Step::Refuse(reasons.clone()),
         // What is tried and does not come up need not stop with a savepoint.
         Some((_, Change::Restart(_))) if view.busy && tried.is_none() => Step::Nothing,
-        Some((_, Change::Restart(_))) => Step::Apply,
+        Some((_, Change::Restart(_))) => match view.in_place {
+            Some(wanted) if tried.is_none() => Step::Rescale(wanted),
+            _ => Step::Apply,
+        },
     };
+    // Who had decided so died before the end of Flink.
+    let condemned = record.failed.as_ref();
+    let condemned = condemned.filter(|failed| failed.digest == view.running);
+    if let (Some(failed), Some(_)) = (condemned, &record.good)
+        && step != Step::Apply
+    {
+        return Step::RollBack(failed.why.clone());
+    }
     let overdue = tried
         .and_then(|trial| trial.deadline)
         .is_some_and(|by| by <= view.now);

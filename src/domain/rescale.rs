@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use super::changes::Difference;
+
 /// How a job gets its parallelism, as far as configuration and version tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheduling {
@@ -63,6 +65,8 @@ impl Scheduling {
 pub enum Obstacle {
     /// Not with this scheduler: a stop with a savepoint and a start from it can do it.
     Scheduler(&'static str),
+    /// There are too few slots now.
+    Slots(String),
     /// As it is wanted it can be done by no means; why, and what to do.
     Refused(String),
 }
@@ -75,32 +79,57 @@ impl fmt::Display for Obstacle {
                 "not in place: {why}; stop the job with a savepoint and start it with the other parallelism: \
                  `drey job upgrade --parallelism N`"
             ),
-            Self::Refused(why) => f.write_str(why),
+            Self::Slots(why) | Self::Refused(why) => f.write_str(why),
         }
     }
 }
 
-/// Whether a change of Flink's configuration is one of the parallelism alone: the keys that differ, each with its new value.
-/// The new parallelism, if the job can have it in place.
-#[must_use]
-pub fn parallelism_alone(
-    scheduling: Scheduling,
-    changed: &BTreeMap<String, Option<String>>,
-) -> Option<u32> {
-    let only = changed.len() == 1 && scheduling.obstacle().is_none();
-    let value = changed.get("parallelism.default").filter(|_| only)?;
-    // Without a value it is 1 (`CoreOptions.DEFAULT_PARALLELISM`).
-    let text = value.as_deref().unwrap_or("1");
-    text.trim().parse().ok().filter(|wanted| *wanted > 0)
+/// Another `parallelism.default`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewDefault {
+    /// What it was.
+    pub before: u32,
+    /// What it is to be.
+    pub after: u32,
 }
 
-/// The parallelism that somebody wants; at least one of the two.
+/// The new `parallelism.default`, if nothing else differs and a job can have it in place. `running` is the configuration that
+/// Flink was started with; `able`: Flink 1.18 or newer.
+#[must_use]
+pub fn parallelism_alone(
+    running: &BTreeMap<String, String>,
+    able: bool,
+    difference: &Difference,
+) -> Option<NewDefault> {
+    // Which vertices these name, and what they had before, is decided when a job is submitted.
+    let overridden = running.contains_key("pipeline.jobvertex-parallelism-overrides");
+    let [change] = difference.keys.as_slice() else {
+        return None;
+    };
+    let alone = change.key == "parallelism.default" && difference.files.is_empty();
+    if !alone || overridden || Scheduling::of(running, able).obstacle().is_some() {
+        return None;
+    }
+    // Without a value it is 1 (`CoreOptions.DEFAULT_PARALLELISM`).
+    let number = |text: &Option<String>| -> Option<u32> {
+        let number = text.as_deref().unwrap_or("1").trim().parse().ok();
+        number.filter(|wanted| *wanted > 0)
+    };
+    Some(NewDefault {
+        before: number(&change.before)?,
+        after: number(&change.after)?,
+    })
+}
+
+/// The parallelism that somebody wants; at least one of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// Of all vertices that are not named below.
     pub all: Option<u32>,
     /// Of single vertices, by id or name.
     pub vertices: BTreeMap<String, u32>,
+    /// Of those alone that have the default, for the job's code may say what others have.
+    pub default: Option<NewDefault>,
 }
 
 /// One vertex of a job: operators that are chained.
@@ -161,7 +190,10 @@ pub struct Order {
 /// # Errors
 /// When no such job can run.
 pub fn plan(wanted: &Wanted, seen: &Situation<'_>) -> Result<Order, Obstacle> {
-    let targets = targets(wanted, seen.vertices)?;
+    let targets = match wanted.default {
+        Some(default) => targets_of_default(default, seen)?,
+        None => targets(wanted, seen.vertices)?,
+    };
     for vertex in seen.vertices {
         let (Some(target), Some(most)) = (targets.get(&vertex.id), vertex.max_parallelism) else {
             continue;
@@ -178,20 +210,38 @@ pub fn plan(wanted: &Wanted, seen: &Situation<'_>) -> Result<Order, Obstacle> {
     if let Some(free) = seen.free_slots {
         check_slots(free, &targets, seen.vertices)?;
     }
-    let bounds = |(id, target): (&String, &u32)| {
-        let lower = seen.requirements.get(id).map_or(1, |known| known.lower);
+    let bounds = |vertex: &Vertex| {
+        let known = seen.requirements.get(&vertex.id);
+        let target = targets.get(&vertex.id).copied();
+        let as_before = known.map_or(vertex.parallelism, |known| known.upper);
+        let upper = target.unwrap_or(as_before);
         let bounds = Bounds {
             // Else the loss of one TaskManager would stop a job that was never meant to wait for all of its slots.
-            lower: lower.min(*target),
-            upper: *target,
+            lower: known.map_or(1, |known| known.lower).min(upper),
+            upper,
         };
-        (id.clone(), bounds)
+        (vertex.id.clone(), bounds)
     };
-    let requirements = targets.iter().map(bounds).collect();
+    let requirements = seen.vertices.iter().map(bounds).collect();
     Ok(Order {
         targets,
         requirements,
     })
+}
+
+/// Those that have it already are among them: who asked for it may have died meanwhile.
+fn targets_of_default(default: NewDefault, seen: &Situation<'_>) -> Result<Targets, Obstacle> {
+    let meant = seen
+        .requirements
+        .iter()
+        .filter(|(_, known)| known.upper == default.before || known.upper == default.after);
+    let targets: Targets = meant.map(|(id, _)| (id.clone(), default.after)).collect();
+    match targets.is_empty() {
+        true => Err(Obstacle::Scheduler(
+            "no vertex of the job has the parallelism of `parallelism.default`",
+        )),
+        false => Ok(targets),
+    }
 }
 
 fn targets(wanted: &Wanted, vertices: &[Vertex]) -> Result<Targets, Obstacle> {
@@ -228,13 +278,14 @@ fn targets(wanted: &Wanted, vertices: &[Vertex]) -> Result<Targets, Obstacle> {
 fn check_slots(free: u32, targets: &Targets, vertices: &[Vertex]) -> Result<(), Obstacle> {
     let used = slots(vertices, |vertex| vertex.parallelism);
     let needed = slots(vertices, |vertex| {
-        targets.get(&vertex.id).copied().unwrap_or_default()
+        let target = targets.get(&vertex.id).copied();
+        target.unwrap_or(vertex.parallelism)
     });
     let there = free.saturating_add(used);
     if needed <= there {
         return Ok(());
     }
-    Err(Obstacle::Refused(format!(
+    Err(Obstacle::Slots(format!(
         "too few slots: {needed} are needed, and there are {there} for this job; start more TaskManagers first"
     )))
 }

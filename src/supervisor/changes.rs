@@ -19,14 +19,19 @@ use crate::domain::changes::{
     Change, Content, Files, OnChange, Record, Step, Version, View, judge, next,
 };
 use crate::domain::pointer::{APPLICATION, TriggerReason};
+use crate::domain::savepoint::SavepointFormat;
 use crate::domain::supervise::{Evidence, Outcome, Process, ready};
 use crate::flink::version::FlinkVersion;
+use crate::kill_point;
 use crate::kubernetes::events::Event;
 use crate::metrics::own;
+use in_place::InPlace;
 
 mod begin;
 mod diff;
+mod in_place;
 mod record;
+mod tell;
 
 /// A ConfigMap and the Deployment beside it change one after the other: what makes a new pod brings the configuration along.
 const TOGETHER: std::time::Duration = std::time::Duration::from_secs(1);
@@ -58,6 +63,12 @@ pub(super) struct Changes {
     not_before: Option<Timestamp>,
     /// TaskManagers of another configuration are there.
     pub(super) new_task_managers: bool,
+    /// A change that is being made while the job runs.
+    in_place: Option<InPlace>,
+    /// This one cannot be made so.
+    only_by_savepoint: Option<String>,
+    /// Why there are too few slots for it, as it was told last.
+    too_few: Option<String>,
 }
 
 /// The ConfigMap that Flink's configuration is mounted from.
@@ -93,6 +104,14 @@ impl Running {
             flink: version,
         })
     }
+
+    /// It runs with this now.
+    fn turns_to(&mut self, version: Version) {
+        if let Ok(content) = content(&version.files, self.flink) {
+            self.content = content;
+            self.version = version;
+        }
+    }
 }
 
 impl Changes {
@@ -116,6 +135,8 @@ impl Supervisor {
     pub(super) fn runs_with(&mut self, flink: &Prepare) {
         self.changes.restarts = false;
         self.changes.told = None;
+        self.changes.in_place = None;
+        self.changes.only_by_savepoint = None;
         self.changes.running = is_application(self.settings.mode, flink.application)
             .then(|| Running::of(flink))
             .flatten();
@@ -175,8 +196,13 @@ impl Supervisor {
         if let Some(at) = quiet.filter(|at| Timestamp::now() < *at) {
             return Some(at);
         }
-        let running = self.changes.running.take()?;
-        let again = self.take_step(&running).await;
+        let mut running = self.changes.running.take()?;
+        let record = self.configurations();
+        self.remember_rescaled(&record, &mut running);
+        let again = match self.is_made_in_place(&mut running).await {
+            true => None,
+            false => self.take_step(&running).await,
+        };
         self.changes.running = Some(running);
         again
     }
@@ -185,6 +211,12 @@ impl Supervisor {
         let wanted = self.wanted_change(running);
         let record = self.configurations();
         let deadline = record.trial.as_ref().and_then(|trial| trial.deadline);
+        let in_place = match &wanted {
+            Some((digest, Change::Restart(difference), _)) => {
+                self.in_place(running, digest, difference)
+            }
+            _ => None,
+        };
         let view = View {
             now: Timestamp::now(),
             running: &running.version.digest,
@@ -193,17 +225,21 @@ impl Supervisor {
                 .map(|(digest, change, _)| (digest.as_str(), change)),
             works: self.job_works(),
             busy: self.is_busy(),
+            in_place,
         };
         let step = next(&record, &view);
         match (step, wanted) {
             (Step::Ignore, Some((digest, Change::Ignored(difference), _))) => {
-                self.tell_ignored(&digest, &difference.names());
+                self.tell_ignored(&digest, &difference, running);
             }
             (Step::Refuse(reasons), Some((digest, ..))) => self.tell_refused(&digest, &reasons),
             _ if self.policy_of_changes(None) == OnChange::Ignore => return None,
             (Step::Confirm, _) => self.confirm(&record, running).await,
-            (Step::RollBack(why), _) => self.roll_back(&record, why).await,
+            (Step::RollBack(why), _) => self.roll_back(&record, running, why).await,
             (Step::Forget, _) => drop(self.keep(record.settled()).await),
+            (Step::Rescale(default), Some((digest, _, files))) => {
+                self.begin_in_place(Version { digest, files }, default);
+            }
             (Step::Apply, Some((digest, Change::Restart(difference), files))) => {
                 let mut names = difference.names();
                 let standalone = self.cluster.as_ref().is_some_and(|cluster| !cluster.native);
@@ -212,7 +248,11 @@ impl Supervisor {
                         "; TaskManagers with the same configuration are started again as well",
                     );
                 }
-                self.apply(&record, Version { digest, files }, &names).await;
+                let wanted = Version { digest, files };
+                self.apply(&record, wanted, &names).await;
+                if difference.changes_state_backend() {
+                    self.stop_in_canonical_format();
+                }
             }
             _ => {}
         }
@@ -230,7 +270,9 @@ impl Supervisor {
         let entry = self.pointer.jobs.get(APPLICATION);
         let open = entry.is_some_and(|entry| entry.intent.is_some());
         let job = self.jobs.get(APPLICATION);
-        let asked = job.is_none_or(|job| job.ask.is_some() || job.settled.is_some());
+        let asked = job.is_none_or(|job| {
+            job.ask.is_some() || job.settled.is_some() || job.rescaling.is_some()
+        });
         let ready = job.and_then(|job| job.view.as_ref()).is_some_and(ready);
         let early = self
             .changes
@@ -241,9 +283,11 @@ impl Supervisor {
 
     async fn confirm(&mut self, record: &Record, running: &Running) {
         let tried = record.trial.is_some();
+        kill_point("before-change-confirmed");
         if !self.keep(record.confirmed(running.version.clone())).await || !tried {
             return;
         }
+        kill_point("after-change-confirmed");
         own().config_changed("applied");
         let digest = running.version.digest.as_str();
         info!(digest, "Changed configuration works");
@@ -266,6 +310,7 @@ impl Supervisor {
         if taken || !self.keep(record.tried(wanted)).await {
             return;
         }
+        kill_point("after-change-stored");
         own().config_changed("seen");
         info!(
             changed = names,
@@ -279,8 +324,11 @@ impl Supervisor {
         self.end_flink(self.is_busy());
     }
 
-    async fn roll_back(&mut self, record: &Record, why: String) {
-        if self.keep(record.rolled_back(why.clone())).await {
+    async fn roll_back(&mut self, record: &Record, running: &Running, why: String) {
+        let known = record.has_failed(&running.version.digest);
+        // Stored already: who did so has died since.
+        if known || self.keep(record.rolled_back(why.clone())).await {
+            kill_point("after-rollback-stored");
             self.tell_rolled_back(&why);
             self.end_flink(true);
         }
@@ -303,6 +351,17 @@ impl Supervisor {
         job.evidence = Evidence::default();
         job.logged = None;
         self.changes.restarts = true;
+    }
+
+    /// What any state backend reads, unless the user has decided.
+    fn stop_in_canonical_format(&mut self) {
+        let open = self.settings.savepoint_format.is_none() && self.changes.restarts;
+        let job = self.jobs.get_mut(APPLICATION).filter(|_| open);
+        let ask = job.and_then(|job| job.ask.as_mut());
+        if let Some(ask) = ask.filter(|ask| ask.format.is_some()) {
+            ask.format = Some(SavepointFormat::Canonical);
+            ask.other_format = None;
+        }
     }
 
     /// The job goes on when its savepoint failed, with the configuration that it has.
@@ -335,51 +394,5 @@ impl Supervisor {
             AGAIN.as_secs()
         );
         self.tell(Event::warning("ConfigChangeFailed", &text));
-    }
-
-    fn told_already(&mut self, digest: &str) -> bool {
-        let told = self.changes.told.as_deref() == Some(digest);
-        self.changes.told = Some(digest.to_owned());
-        told
-    }
-
-    fn tell_ignored(&mut self, digest: &str, names: &str) {
-        if self.told_already(digest) {
-            return;
-        }
-        own().config_changed("ignored");
-        info!(
-            changed = names,
-            "Configuration has changed, and is left for the next start"
-        );
-        let text = format!(
-            "Flink's configuration has changed ({names}) and is not in effect: the next start takes it. `drey diff` shows it; on-config-change: restart applies such changes"
-        );
-        self.tell(Event::normal("ConfigChanged", &text));
-    }
-
-    fn tell_refused(&mut self, digest: &str, reasons: &[String]) {
-        let why = reasons.join("; ");
-        if self.told_already(&format!("{digest} {why}")) {
-            return;
-        }
-        own().config_changed("refused");
-        warn!(
-            why,
-            "Changed configuration is refused: the job goes on as it was"
-        );
-        let text = format!(
-            "Flink's configuration has changed and is refused, the job goes on as it was: {why}"
-        );
-        self.tell(Event::warning("ConfigRefused", &text));
-    }
-
-    pub(super) fn tell_rolled_back(&self, why: &str) {
-        own().config_changed("rolled-back");
-        warn!(why, "Changed configuration is rolled back");
-        let text = format!(
-            "The changed configuration is rolled back, since {why}: the job is started with the last good one until the configuration changes again"
-        );
-        self.tell(Event::warning("ConfigRolledBack", &text));
     }
 }

@@ -36,7 +36,8 @@ const CHECKPOINT_AGAIN: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Rescaling {
     wanted: Wanted,
-    back: oneshot::Sender<Reply>,
+    /// Who waits for it; `None`: it is a change of the configuration.
+    back: Option<oneshot::Sender<Reply>>,
     since: Timestamp,
     deadline: Timestamp,
     phase: Phase,
@@ -65,6 +66,7 @@ enum Phase {
 enum Step {
     Wait(String),
     Turn,
+    Hindered(Obstacle),
     End(Reply),
 }
 
@@ -93,7 +95,7 @@ impl From<RestError> for Step {
 
 impl From<Obstacle> for Step {
     fn from(obstacle: Obstacle) -> Self {
-        Self::failed(format!("not rescaled: {obstacle}"))
+        Self::Hindered(obstacle)
     }
 }
 
@@ -108,26 +110,18 @@ impl Supervisor {
                 return;
             }
         };
-        let since = Timestamp::now();
         info!(job = key, parallelism = call.parallelism, vertices = ?call.vertices, "Rescaling asked for");
-        self.jobs.entry(key).or_default().rescaling = Some(Box::new(Rescaling {
-            wanted: Wanted {
-                all: call.parallelism,
-                vertices: call.vertices,
-            },
-            back,
-            since,
-            deadline: after(since, Duration::from_millis(call.timeout_ms)),
-            phase: Phase::Planning,
-            before: Vec::new(),
-            previous: Requirements::new(),
-            order: Order {
-                targets: Default::default(),
-                requirements: Requirements::new(),
-            },
-            checkpoint: None,
-            waiting: String::new(),
-        }));
+        let wanted = Wanted {
+            all: call.parallelism,
+            vertices: call.vertices,
+            default: None,
+        };
+        let patience = Duration::from_millis(call.timeout_ms);
+        self.begin_rescaling(key, Rescaling::new(wanted, patience, Some(back)));
+    }
+
+    pub(super) fn begin_rescaling(&mut self, key: String, begun: Rescaling) {
+        self.jobs.entry(key).or_default().rescaling = Some(Box::new(begun));
     }
 
     /// The key of the job, or why it cannot be rescaled now.
@@ -171,7 +165,15 @@ impl Supervisor {
                 }
             };
             match (step, self.jobs.get_mut(&key)) {
-                (Step::End(reply), _) => self.end_rescaling(&key, *under_way, reply),
+                (Step::Hindered(obstacle), _) => {
+                    let reply = Reply::failed(format!("not rescaled: {obstacle}"));
+                    self.end_rescaling(&key, *under_way, reply, Some(obstacle));
+                    wake = Some(Timestamp::now());
+                }
+                (Step::End(reply), _) => {
+                    self.end_rescaling(&key, *under_way, reply, None);
+                    wake = Some(Timestamp::now());
+                }
                 (Step::Wait(why), Some(job)) => {
                     if under_way.waiting != why {
                         debug!(job = key, why, "Rescaling waits");
@@ -241,45 +243,54 @@ impl Supervisor {
         waits.then(|| Step::Wait("a savepoint is under way".to_owned()))
     }
 
-    fn end_rescaling(&self, key: &str, under_way: Rescaling, reply: Reply) {
+    fn end_rescaling(
+        &mut self,
+        key: &str,
+        under_way: Rescaling,
+        reply: Reply,
+        obstacle: Option<Obstacle>,
+    ) {
         let took = until(under_way.since, Timestamp::now());
+        let overdue = Timestamp::now() >= under_way.deadline;
         match &reply {
-            Reply::Rescaled {
-                vertices,
-                checkpoint,
-                ..
-            } => {
-                let widest = |of: fn(&RescaledVertex) -> u32| {
-                    vertices.iter().map(of).max().unwrap_or_default()
-                };
-                let (before, after) = (widest(|it| it.before), widest(|it| it.after));
-                info!(
-                    job = key,
-                    before,
-                    after,
-                    checkpoint,
-                    took_ms = took.as_millis(),
-                    "Job was rescaled in place"
-                );
-                if checkpoint.is_some() {
-                    let text =
-                        format!("Job {key} runs with parallelism {after} instead of {before}");
-                    self.tell(Event::normal("Rescaled", &text));
-                }
-                own().rescaled(took, true);
-            }
+            Reply::Rescaled { .. } => self.log_rescaled(key, &reply),
             Reply::Failed { error, .. } => {
                 warn!(job = key, error, "Job was not rescaled");
-                self.tell(Event::warning(
-                    "RescaleFailed",
-                    &format!("Job {key}: {error}"),
-                ));
-                own().rescaled(took, false);
+                if under_way.back.is_some() {
+                    let text = format!("Job {key}: {error}");
+                    self.tell(Event::warning("RescaleFailed", &text));
+                }
             }
-            _ => {}
+            _ => return,
         }
-        // Who has hung up needs no answer.
-        let _ = under_way.back.send(reply);
+        own().rescaled(took, matches!(reply, Reply::Rescaled { .. }));
+        match under_way.back {
+            // Who has hung up needs no answer.
+            Some(back) => drop(back.send(reply)),
+            None => self.rescaled_for_change(reply, obstacle, overdue),
+        }
+    }
+
+    fn log_rescaled(&self, key: &str, reply: &Reply) {
+        let Reply::Rescaled {
+            vertices,
+            checkpoint,
+            took_ms,
+        } = reply
+        else {
+            return;
+        };
+        let widest =
+            |of: fn(&RescaledVertex) -> u32| vertices.iter().map(of).max().unwrap_or_default();
+        let (before, after) = (widest(|it| it.before), widest(|it| it.after));
+        info!(
+            job = key,
+            before, after, checkpoint, took_ms, "Job was rescaled in place"
+        );
+        if checkpoint.is_some() {
+            let text = format!("Job {key} runs with parallelism {after} instead of {before}");
+            self.tell(Event::normal("Rescaled", &text));
+        }
     }
 }
 

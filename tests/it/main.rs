@@ -33,6 +33,7 @@ mod graph;
 mod health;
 mod hold;
 mod image;
+mod in_place;
 mod job;
 mod keep;
 mod kills;

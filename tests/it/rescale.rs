@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::{Cluster, Process, Rest, Version, wait_until};
 
 /// A job with parallelism 1 and slots for 4.
-fn adaptive(version: Version) -> Cluster {
+pub fn adaptive(version: Version) -> Cluster {
     // How long a job is left alone after it was rescaled: 30 s by default.
     let cooldown = if version.at_least(2, 0) {
         "jobmanager.adaptive-scheduler.executing.cooldown-after-rescaling"
@@ -28,7 +28,7 @@ fn settle(cluster: &Cluster, drey: &mut Process) {
 }
 
 /// The parallelism of each vertex.
-fn parallelism(rest: Rest) -> Vec<u64> {
+pub fn parallelism(rest: Rest) -> Vec<u64> {
     let job = rest.get(&format!("/jobs/{}", rest.wait_running()));
     let vertices = job["vertices"].as_array().unwrap();
     let of = |vertex: &Value| vertex["parallelism"].as_u64().unwrap();

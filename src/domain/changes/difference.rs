@@ -118,6 +118,14 @@ impl Difference {
         self.files.is_empty() && self.keys.iter().all(known)
     }
 
+    /// Whether keyed state is kept by something else: native savepoints of one state backend are unreadable for another.
+    #[must_use]
+    pub fn changes_state_backend(&self) -> bool {
+        let keys = self.keys.iter().map(|change| change.key.as_str());
+        keys.into_iter()
+            .any(|key| matches!(key, "state.backend" | "state.backend.type"))
+    }
+
     /// Whether it concerns TaskManagers.
     #[must_use]
     pub fn concerns_task_managers(&self) -> bool {

@@ -46,6 +46,7 @@ fn view<'a>(running: &'a str, wanted: Option<(&'a str, &'a Change)>) -> View<'a>
         wanted,
         works: true,
         busy: false,
+        in_place: None,
     }
 }
 
@@ -83,6 +84,9 @@ fn only_what_taskmanagers_read_changes_their_part() {
     assert_ne!(one.of_task_managers(), slots.of_task_managers());
     assert!(Difference::between(&one, &slots).concerns_task_managers());
     assert!(!Difference::between(&one, &job).concerns_task_managers());
+    let backend = content(&[("state.backend.type", "rocksdb")]);
+    assert!(Difference::between(&one, &backend).changes_state_backend());
+    assert!(!Difference::between(&one, &slots).changes_state_backend());
 }
 
 #[test]
@@ -220,6 +224,10 @@ fn what_does_not_work_in_time_is_rolled_back_and_not_tried_again_until_it_says_s
         panic!("rolled back");
     };
     let record = record.rolled_back(why);
+    assert!(
+        matches!(next(&record, &seen), Step::RollBack(_)),
+        "who stored it has died"
+    );
     let (start, record) = at_start(&record, Ok(&version("b")), at(161), at(200));
     assert_eq!(start, Start::Good(version("a"), None));
     assert_eq!(
@@ -244,6 +252,40 @@ fn a_jobmanager_that_dies_again_and_again_gets_the_last_good_configuration() {
     let (start, record) = at_start(&record.died(), Ok(&version("b")), at(102), at(162));
     assert!(matches!(start, Start::Good(good, Some(_)) if good == version("a")));
     assert!(record.has_failed("b"));
+}
+
+#[test]
+fn a_last_good_configuration_that_cannot_read_what_the_changed_one_made_waits_for_a_person() {
+    use crate::domain::pointer::JobEntry;
+    let entry = |from: &str| -> JobEntry {
+        let text = format!(
+            r#"{{"lineage": 1, "run": {{"id": "0123456789ab", "parent": {{"path": "{from}"}}, "stored": "2026-01-01T00:00:00Z",
+                "owner": "o", "flink-version": "2.3.0"}}, "history": [{{"path": "file:/sp", "kind": "stop", "lineage": 1,
+                "reason": "config-change", "completed": "2026-01-01T00:00:00Z"}}]}}"#
+        );
+        serde_json::from_str(&text).expect("an entry")
+    };
+    let (newer, savepoint) = (entry("file:/chk-9"), entry("file:/sp"));
+    let mut record = works_with("a").tried(version("b")).rolled_back("no".into());
+    for _ in 0..3 {
+        assert_eq!(record.stuck(&newer), None, "it may still come up");
+        record = record.died();
+    }
+    let asks = record.stuck(&newer);
+    assert_eq!(asks, Some(("file:/chk-9", "file:/sp")));
+    assert_eq!(record.stuck(&savepoint), None, "which it can read");
+    assert_eq!(record.tried(version("c")).stuck(&newer), None, "mended");
+    let person = JobEntry {
+        run: None,
+        ..newer.clone()
+    };
+    assert_eq!(record.stuck(&person), None, "decided");
+
+    let back = view("a", Some(("b", &Change::None)));
+    assert_eq!(next(&record, &back), Step::Confirm);
+    let record = record.confirmed(version("a"));
+    assert_eq!(record.stuck(&newer), None);
+    assert!(record.has_failed("b"), "and is still not tried again");
 }
 
 #[test]
@@ -278,6 +320,58 @@ fn a_newer_change_replaces_one_that_is_tried() {
         Some(version("a")),
         "not the one that never worked"
     );
+}
+
+#[test]
+fn another_parallelism_needs_no_restart_where_the_scheduler_can() {
+    let change = restart();
+    let wanted = NewDefault {
+        before: 1,
+        after: 4,
+    };
+    let record = works_with("a");
+    let mut seen = view("a", Some(("b", &change)));
+    seen.in_place = Some(wanted);
+    assert_eq!(next(&record, &seen), Step::Rescale(wanted));
+    seen.busy = true;
+    assert_eq!(next(&record, &seen), Step::Nothing);
+
+    let record = record.rescaled("a", version("b"));
+    assert_eq!(record.good, Some(version("b")), "what a rollback knows");
+    assert_eq!(record.instead_of("a"), Some(&version("b")));
+    let record = record.rescaled("b", version("c"));
+    assert_eq!(
+        record.instead_of("a"),
+        Some(&version("c")),
+        "a supervisor that died"
+    );
+    let (start, record) = at_start(&record, Ok(&version("c")), at(100), at(160));
+    assert_eq!(start, Start::Wanted);
+    assert_eq!(record.instead_of("a"), None, "it was started with it");
+}
+
+#[test]
+fn what_never_worked_is_not_rescaled_but_replaced() {
+    let change = restart();
+    let (_, record) = at_start(&works_with("a"), Ok(&version("b")), at(100), at(160));
+    let mut seen = view("b", Some(("c", &change)));
+    seen.works = false;
+    seen.in_place = Some(NewDefault {
+        before: 64,
+        after: 4,
+    });
+    assert_eq!(next(&record, &seen), Step::Apply);
+}
+
+#[test]
+fn reactive_mode_knows_no_parallelism() {
+    let reactive = ("scheduler-mode", "reactive");
+    let running = content(&[reactive, ("parallelism.default", "1")]);
+    let wanted = Ok(content(&[reactive, ("parallelism.default", "2")]));
+    for policy in [OnChange::Restart, OnChange::RescaleOnly] {
+        let change = judge(policy, &running, &wanted, Vec::new());
+        assert!(matches!(change, Change::Ignored(_)), "{change:?}");
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -325,6 +419,7 @@ impl World {
                 wanted: Some((&wanted, &change)),
                 works: self.running < 2,
                 busy: false,
+                in_place: None,
             },
         );
         match step {
@@ -339,7 +434,7 @@ impl World {
                 self.record = self.record.rolled_back(why);
                 self.start();
             }
-            Step::Nothing | Step::Ignore | Step::Refuse(_) => {}
+            Step::Nothing | Step::Ignore | Step::Refuse(_) | Step::Rescale(_) => {}
         }
     }
 

@@ -43,7 +43,7 @@ fn planned(wanted: &Wanted, vertices: &[Vertex], free: Option<u32>) -> Result<Or
 }
 
 fn refused(wanted: &Wanted, vertices: &[Vertex], free: Option<u32>) -> String {
-    let Err(Obstacle::Refused(why)) = planned(wanted, vertices, free) else {
+    let Err(Obstacle::Refused(why) | Obstacle::Slots(why)) = planned(wanted, vertices, free) else {
         panic!("not refused");
     };
     why
@@ -73,28 +73,53 @@ fn only_the_adaptive_scheduler_of_1_18_takes_another_parallelism() {
 
 #[test]
 fn a_change_of_the_parallelism_alone_is_told_from_others() {
-    let change = |pairs: &[(&str, Option<&str>)]| {
-        let own =
-            |(key, value): &(&str, Option<&str>)| ((*key).to_owned(), value.map(str::to_owned));
-        pairs.iter().map(own).collect::<BTreeMap<_, _>>()
+    use crate::domain::changes::Content;
+    let alone = |before: &[(&str, &str)], after: &[(&str, &str)], able| {
+        let content = |pairs| Content {
+            keys: configuration(pairs),
+            ..Content::default()
+        };
+        let difference = Difference::between(&content(before), &content(after));
+        parallelism_alone(&configuration(before), able, &difference)
     };
-    let alone =
-        |scheduling, pairs: &[(&str, Option<&str>)]| parallelism_alone(scheduling, &change(pairs));
-    let four = ("parallelism.default", Some("4"));
-    assert_eq!(alone(Scheduling::Adaptive, &[four]), Some(4));
-    assert_eq!(
-        alone(Scheduling::Adaptive, &[("parallelism.default", None)]),
-        Some(1)
-    );
-    assert_eq!(alone(Scheduling::Fixed, &[four]), None);
-    assert_eq!(alone(Scheduling::Reactive, &[four]), None);
-    assert_eq!(alone(Scheduling::Adaptive, &[]), None);
-    let more = [four, ("state.backend.type", Some("rocksdb"))];
-    assert_eq!(alone(Scheduling::Adaptive, &more), None);
+    let adaptive = ("jobmanager.scheduler", "adaptive");
+    let two = [adaptive, ("parallelism.default", "2")];
+    let four = [adaptive, ("parallelism.default", "4")];
+    let wanted = |before, after| Some(NewDefault { before, after });
+    assert_eq!(alone(&two, &four, true), wanted(2, 4));
+    assert_eq!(alone(&[adaptive], &four, true), wanted(1, 4));
+    assert_eq!(alone(&four, &[adaptive], true), wanted(4, 1));
+    assert_eq!(alone(&two, &four, false), None, "too old");
+    assert_eq!(alone(&two[1..], &four[1..], true), None, "not adaptive");
+    assert_eq!(alone(&two, &two, true), None);
+    let more = [four.as_slice(), &[("state.backend.type", "rocksdb")]].concat();
+    assert_eq!(alone(&two, &more, true), None);
+    let overrides = ("pipeline.jobvertex-parallelism-overrides", "a:1");
+    let with = |pairs: &[(&'static str, &'static str)]| [pairs, &[overrides]].concat();
+    assert_eq!(alone(&with(&two), &with(&four), true), None);
     for bad in ["0", "-1", "many"] {
-        let change = [("parallelism.default", Some(bad))];
-        assert_eq!(alone(Scheduling::Adaptive, &change), None, "{bad}");
+        let bad = [adaptive, ("parallelism.default", bad)];
+        assert_eq!(alone(&two, &bad, true), None, "{bad:?}");
     }
+}
+
+#[test]
+fn another_default_concerns_only_vertices_that_have_it() {
+    let vertices = [vertex("a", 1, None), vertex("b", 3, None)];
+    let default = |before, after| Wanted {
+        default: Some(NewDefault { before, after }),
+        ..Wanted::default()
+    };
+    let order = planned(&default(1, 4), &vertices, Some(1)).expect("slots for it");
+    assert_eq!(order.targets, BTreeMap::from([("a".to_owned(), 4)]));
+    assert_eq!(order.requirements["a"], bounds(1, 4));
+    assert_eq!(order.requirements["b"], bounds(1, 3), "as the code says");
+    let again = planned(&default(9, 1), &vertices, None).expect("nothing to do");
+    assert_eq!(again.requirements["a"], bounds(1, 1));
+    let few = planned(&default(1, 4), &vertices, Some(0));
+    assert!(matches!(few, Err(Obstacle::Slots(_))), "{few:?}");
+    let none = planned(&default(5, 6), &vertices, None);
+    assert!(matches!(none, Err(Obstacle::Scheduler(_))), "{none:?}");
 }
 
 #[test]
@@ -105,15 +130,15 @@ fn all_vertices_or_single_ones_get_the_wanted_parallelism() {
     assert_eq!(order.targets, four);
     assert_eq!(order.requirements["a"], bounds(1, 4));
     let one = Wanted {
-        all: None,
         vertices: BTreeMap::from([("operator b".to_owned(), 3)]),
+        ..Wanted::default()
     };
     let order = planned(&one, &vertices, None).expect("named once");
     let three = BTreeMap::from([("a".to_owned(), 1), ("b".to_owned(), 3)]);
     assert_eq!(order.targets, three);
     let nobody = Wanted {
-        all: None,
         vertices: BTreeMap::from([("c".to_owned(), 3)]),
+        ..Wanted::default()
     };
     let why = refused(&nobody, &vertices, None);
     assert!(why.contains("no vertex \"c\"") && why.contains("a (\"operator a\")"));

@@ -60,6 +60,9 @@ impl Supervisor {
                 if let Some(why) = why {
                     self.tell_rolled_back(&why);
                 }
+                if let Some(asks) = self.ask_a_person(&next) {
+                    return Some(asks);
+                }
                 info!(
                     digest = good.digest,
                     "Started with the last good configuration"
@@ -71,6 +74,18 @@ impl Supervisor {
         (chosen != flink.files).then_some(Reply::Configure { files: chosen })
     }
 
+    /// A person has to decide where a job goes on that can go neither on nor back.
+    fn ask_a_person(&self, record: &Record) -> Option<Reply> {
+        let entry = self.pointer.jobs.get(APPLICATION)?;
+        let (from, savepoint) = record.stuck(entry)?;
+        let error = format!(
+            "not started: the last good configuration does not come up from {from}, which the changed configuration's run made. \
+             Change the configuration to one that can read it, or go back to the savepoint before the change, after which \
+             events are put out again: `drey pointer set {savepoint}`"
+        );
+        Some(Reply::Failed { error, code: 64 })
+    }
+
     /// A record that cannot be stored is no reason not to start.
     async fn keep_for_start(&mut self, mut next: Record, chosen: &Files, version: FlinkVersion) {
         let part = content(chosen, version).ok();
@@ -80,9 +95,13 @@ impl Supervisor {
         self.keep(next).await;
     }
 
-    /// Flink has ended while a configuration was tried.
+    /// Flink has ended by itself: while a configuration was tried, or after it was rolled back, that counts.
     pub(in crate::supervisor) async fn died_on_trial(&mut self) {
-        if self.tries() && !self.changes.restarts && self.changes.running.is_some() {
+        let going = self.shutdown.is_some() || self.is_told_to_go() || self.gave_up_lock();
+        if going || self.changes.restarts || self.changes.running.is_none() {
+            return;
+        }
+        if self.settings.on_config_change != OnChange::Ignore {
             let record = self.configurations().died();
             self.keep(record).await;
         }
@@ -116,6 +135,18 @@ impl Supervisor {
     /// In a pod the ConfigMap itself is watched: the kubelet brings it into the directory up to a minute later.
     pub(super) fn watch_configuration(&mut self, flink: &Prepare) {
         self.changes.directory = Some(flink.directory.clone());
+        self.watch_map();
+    }
+
+    /// Another policy: what was told of is judged anew.
+    pub(in crate::supervisor) fn policy_of_changes_is_new(&mut self) {
+        self.changes.told = None;
+        if self.changes.running.is_some() {
+            self.watch_map();
+        }
+    }
+
+    fn watch_map(&mut self) {
         if self.settings.on_config_change == OnChange::Ignore {
             // Nothing is done in a hurry, so no right on it is asked for.
             return;
@@ -135,18 +166,6 @@ impl Supervisor {
         match files {
             Some(files) => {
                 if matches!(self.changes.object, Object::Seen(_)) {
-        self.watch_map();
-    }
-
-    /// Another policy: what was told of is judged anew.
-    pub(in crate::supervisor) fn policy_of_changes_is_new(&mut self) {
-        self.changes.told = None;
-        if self.changes.running.is_some() {
-            self.watch_map();
-        }
-    }
-
-    fn watch_map(&mut self) {
                     self.changes.seen_at = Some(Timestamp::now());
                 }
                 self.changes.object = Object::Seen(files);

@@ -1,16 +1,22 @@
 //! The steps of one job on its way to another parallelism.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
+use tokio::sync::oneshot;
 use tracing::{debug, info};
 
 use super::{CHECKPOINT_AGAIN, Phase, Rescaling, Step};
 use crate::control::{Reply, RescaledVertex};
 use crate::domain::budget::{after, until};
 use crate::domain::job::JobId;
-use crate::domain::rescale::{Obstacle, Scheduling, Situation, Vertex, plan, reached};
+use crate::domain::rescale::{
+    Obstacle, Order, Requirements, Scheduling, Situation, Targets, Vertex, Wanted, plan, reached,
+};
 use crate::domain::savepoint::TriggerId;
 use crate::flink::rest::RestError;
 use crate::flink::wire::CheckpointOperation;
+use crate::kill_point;
 use crate::supervisor::cluster::Cluster;
 use crate::supervisor::random;
 use crate::telemetry::one_line;
@@ -39,6 +45,30 @@ pub(super) async fn take_back(
 }
 
 impl Rescaling {
+    /// One that has to be done in time; `back` is who waits for it.
+    pub(in crate::supervisor) fn new(
+        wanted: Wanted,
+        patience: Duration,
+        back: Option<oneshot::Sender<Reply>>,
+    ) -> Self {
+        let since = Timestamp::now();
+        Self {
+            wanted,
+            back,
+            since,
+            deadline: after(since, patience),
+            phase: Phase::Planning,
+            before: Vec::new(),
+            previous: Requirements::new(),
+            order: Order {
+                targets: Targets::new(),
+                requirements: Requirements::new(),
+            },
+            checkpoint: None,
+            waiting: String::new(),
+        }
+    }
+
     /// Finds out what to ask for.
     pub(super) async fn prepare(&mut self, cluster: &Cluster, job: JobId) -> Result<Step, Step> {
         let configuration = cluster.rest.jobmanager_config().await?;
@@ -90,6 +120,7 @@ impl Rescaling {
             }
             Err(error) => return Err(error.into()),
         }
+        kill_point("after-rescale-asked");
         info!(%job, requirements = ?self.order.requirements, "Another parallelism is asked of Flink");
         self.phase = Phase::Required;
         self.checkpoint = None;
