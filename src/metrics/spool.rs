@@ -1,6 +1,6 @@
 //! Several pages that become one: lines are put to their families, whatever page they come from and in whatever order.
 //!
-//! As in any sort of more than fits into memory, lines are gathered in a window of [`WINDOW`] bytes; when it is full, it
+//! As in any sort of more than fits into memory, lines are gathered in a window of 4 MiB; when it is full, it
 //! becomes a run, compressed and in the order of the families' names; at the end all runs are read side by side. So there is
 //! the window, some 10 to 25 bytes for each series, and what it takes to read a run, some 64 KiB for each 4 MiB of text.
 
