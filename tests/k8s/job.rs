@@ -4,7 +4,7 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
-use crate::support::{JOB_MANAGER, Job, Mode, Run, TASK_MANAGER, Version, plain_path};
+use crate::support::{JOB_MANAGER, Job, Mode, Run, TASK_MANAGER, Version, plain_path, wait_until};
 
 /// Runs `drey job` as a pipeline does, with nothing but a kubeconfig.
 fn drey(job: &Job, args: &[&str]) -> Output {
@@ -162,10 +162,16 @@ fn a_fork_starts_from_its_parents_savepoint_and_both_run_on() {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), savepoint);
+    // With its first checkpoint the fork needs nothing of its parent's any more, and takes its note away.
+    let log = ["logs", "deployment/branch-jobmanager", "--container=drey"];
+    wait_until("the fork to need its parent no more", || {
+        let log = job.kubectl(&log);
+        log.contains("The parent may delete what this fork started from")
+    });
     let map = job.namespace.get(&["configmap/drey-example"]).unwrap();
     let pointer: Value =
         serde_json::from_str(map["data"]["pointer.json"].as_str().unwrap()).unwrap();
-    assert_eq!(pointer["forks"]["branch"]["path"], savepoint.as_str());
+    assert_eq!(pointer["forks"]["branch"], Value::Null);
     parent.wait_for_checkpoints(2);
     assert_eq!(job.wait_running().job, parent.job, "the parent runs on");
     job.stop_and_judge(1000);
