@@ -95,6 +95,50 @@ fn an_edited_configuration_takes_effect_in_native_mode() {
     job.stop_and_judge(1000);
 }
 
+fn parallelism(run: &Run) -> Vec<u64> {
+    let job = run.rest.try_get(&format!("/jobs/{}", run.job));
+    let vertices = job.as_ref().and_then(|job| job["vertices"].as_array());
+    let of = |vertex: &Value| vertex["parallelism"].as_u64();
+    vertices.into_iter().flatten().filter_map(of).collect()
+}
+
+/// The job neither stops nor changes its pod or id: 1 -> 4 -> 2 while it runs.
+#[test]
+fn an_edited_parallelism_takes_effect_in_place() {
+    let job = supervised("config-parallelism", Mode::Native, Version::v2())
+        .set("jobmanager.scheduler", "adaptive")
+        .set(
+            "jobmanager.adaptive-scheduler.executing.cooldown-after-rescaling",
+            "0s",
+        )
+        .set("taskmanager.numberOfTaskSlots", "4")
+        .set("parallelism.default", "1");
+    let run = job.start_and_work();
+    wait_known(&job);
+    assert_eq!(parallelism(&run), [1, 1]);
+    let wanted = |text: &str, parallelism: u32| {
+        let lines = text
+            .lines()
+            .filter(|line| !line.contains("parallelism.default"));
+        let kept: Vec<&str> = lines.collect();
+        format!("{}\nparallelism.default: {parallelism}\n", kept.join("\n"))
+    };
+
+    for (before, after) in [(1, 4), (4, 2)] {
+        edit(&job, "flink-config-example", |text| wanted(text, after));
+        job.wait_told("ConfigChanged", &format!("from {before} to {after}"));
+        eventually("all tasks with the new parallelism", || {
+            (parallelism(&run) == [u64::from(after); 2]).then_some(())
+        });
+        wait_known(&job);
+        run.wait_for_checkpoints(1);
+    }
+    let now = job.wait_running();
+    assert_eq!((&now.pod, &now.job), (&run.pod, &run.job), "no restart");
+    assert_eq!(job.told("ConfigRolledBack"), [""; 0]);
+    job.stop_and_judge(1000);
+}
+
 #[test]
 fn in_standalone_mode_a_good_edit_takes_effect_a_bad_one_is_refused_and_a_deadly_one_rolled_back() {
     let job = supervised("config-standalone", Mode::Standalone, Version::v2());
