@@ -14,7 +14,7 @@ const ATTEMPTS: u32 = 3;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Version {
-    /// [`Content::digest`].
+    /// [`Content::digest`](super::Content::digest).
     pub digest: String,
     /// The files.
     pub files: Files,
