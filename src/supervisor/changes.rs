@@ -209,6 +209,11 @@ impl Supervisor {
 
     async fn take_step(&mut self, running: &Running) -> Option<Timestamp> {
         let wanted = self.wanted_change(running);
+        if self.policy_of_changes(None) == OnChange::Ignore {
+            // Nothing is kept then, so nothing is ever confirmed.
+            self.only_tell(running, wanted);
+            return None;
+        }
         let record = self.configurations();
         let deadline = record.trial.as_ref().and_then(|trial| trial.deadline);
         let in_place = match &wanted {
@@ -233,7 +238,6 @@ impl Supervisor {
                 self.tell_ignored(&digest, &difference, running);
             }
             (Step::Refuse(reasons), Some((digest, ..))) => self.tell_refused(&digest, &reasons),
-            _ if self.policy_of_changes(None) == OnChange::Ignore => return None,
             (Step::Confirm, _) => self.confirm(&record, running).await,
             (Step::RollBack(why), _) => self.roll_back(&record, running, why).await,
             (Step::Forget, _) => drop(self.keep(record.settled()).await),
@@ -257,6 +261,16 @@ impl Supervisor {
             _ => {}
         }
         deadline
+    }
+
+    fn only_tell(&mut self, running: &Running, wanted: Option<(String, Change, Files)>) {
+        match wanted {
+            Some((digest, Change::Ignored(difference), _)) => {
+                self.tell_ignored(&digest, &difference, running);
+            }
+            Some((digest, Change::Refused(reasons), _)) => self.tell_refused(&digest, &reasons),
+            _ => {}
+        }
     }
 
     fn job_works(&self) -> bool {
