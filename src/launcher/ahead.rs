@@ -12,10 +12,12 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::command::Command;
@@ -45,6 +47,8 @@ pub(super) struct Ahead {
     directory: ConfDir,
     /// Says, in the next life of the container, that this does not work here.
     mark: PathBuf,
+    /// How long an order waits for the rest of it.
+    patience: Duration,
 }
 
 /// What became of it.
@@ -82,6 +86,7 @@ impl Ahead {
                 prepare: prepare.clone(),
                 directory,
                 mark,
+                patience: settings.start_timeout,
             }),
             Err(error) => {
                 // The usual start says what is wrong, if anything is.
@@ -118,7 +123,7 @@ impl Ahead {
         signals: &mut mpsc::Receiver<&'static str>,
     ) -> Result<Gone, LaunchError> {
         tokio::select! {
-            _ = self.ready() => {}
+            _ = timeout(self.patience, self.ready()) => {}
             signal = signals.recv() => {
                 self.abandon().await;
                 return Ok(Gone::Signal(signal.unwrap_or_default()));

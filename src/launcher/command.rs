@@ -185,10 +185,11 @@ impl Command {
         )
     }
 
-    /// It is a script, or anything else but the java itself.
+    /// It is one of Flink's scripts, or an entrypoint with their arguments: not the java itself, and nothing unknown.
     #[must_use]
     pub fn is_script(&self) -> bool {
-        Path::new(&self.program).file_name() != Some(OsStr::new("java"))
+        let java = Path::new(&self.program).file_name() == Some(OsStr::new("java"));
+        !java && !matches!(self.kind, Kind::Other { .. })
     }
 
     /// It goes through the entrypoint of Flink's image.
