@@ -11,6 +11,8 @@
 mod api_server;
 #[path = "chart/helm.rs"]
 mod helm;
+#[path = "support/ports.rs"]
+mod ports;
 
 #[path = "chart/conditions.rs"]
 mod conditions;

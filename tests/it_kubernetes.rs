@@ -9,6 +9,8 @@
 
 #[path = "support/api_server.rs"]
 mod api_server;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "kubernetes/world.rs"]
 mod world;
 

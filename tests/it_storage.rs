@@ -10,6 +10,8 @@
 mod gc;
 #[path = "support/mounts.rs"]
 mod mounts;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/servers.rs"]
 mod servers;
 
@@ -352,7 +354,7 @@ async fn a_server_that_is_down_is_unreachable_soon() {
 async fn a_credential_service_without_a_role_is_not_a_missing_savepoint() {
     let server = Server::s3("flink");
     let answer = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-    for port in [odd_server(Some(answer)), servers::free_port()] {
+    for port in [odd_server(Some(answer)), ports::free_port()] {
         let metadata = format!("http://127.0.0.1:{port}");
         let settings = env(&[
             ("AWS_ENDPOINT_URL", &server.url()),

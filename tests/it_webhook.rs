@@ -15,6 +15,8 @@ mod client;
 #[path = "chart/helm.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod helm;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "webhook/world.rs"]
 mod world;
 

@@ -4,9 +4,9 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
 
-use crate::api_server::free_port;
 use crate::installation::{put_bundles, ready};
 use crate::jobs::fill;
+use crate::ports::free_port;
 use crate::servers::Server;
 use crate::world::{CONFIGURATION, Said, World, drey};
 

@@ -15,6 +15,8 @@
 
 #[path = "../support/mounts.rs"]
 mod mounts;
+#[path = "../support/ports.rs"]
+mod ports;
 #[path = "../support/prometheus.rs"]
 mod prometheus;
 #[path = "../support/servers.rs"]

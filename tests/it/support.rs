@@ -9,9 +9,10 @@ mod rest;
 mod start;
 mod wait;
 
+pub use crate::ports::free_port;
 pub use api_server::ApiServer;
 pub use cluster::{Cluster, JOB_MANAGER};
 pub use installation::{ROOT, Version, pinned};
-pub use processes::{Process, free_port, run_mark, signal};
+pub use processes::{Process, run_mark, signal};
 pub use rest::{Rest, plain_path};
 pub use wait::{eventually, wait_until};

@@ -18,7 +18,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::api_server::free_port;
+use crate::ports::free_port;
 use crate::world::World;
 
 const POD: &str = "jm";

@@ -4,7 +4,6 @@
 
 use std::fs;
 use std::io::Read;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
@@ -23,6 +22,8 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
 };
 use serde_json::{Value, json};
+
+use crate::ports::free_port;
 
 const KUBERNETES: &str = "v1.34.4";
 const ETCD: &str = "v3.6.5";
@@ -310,11 +311,6 @@ fn cache() -> PathBuf {
     variable("DREY_CACHE")
         .or(cache.map(|dir| dir.join("drey")))
         .unwrap()
-}
-
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 fn authority(dir: &Path) -> CertifiedIssuer<'static, KeyPair> {

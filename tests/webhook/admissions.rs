@@ -5,8 +5,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 
-use crate::api_server::free_port;
 use crate::helm;
+use crate::ports::free_port;
 use crate::world::{Flags, World, run};
 
 /// A pod of Flink's native mode, cut short.

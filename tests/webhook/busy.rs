@@ -11,9 +11,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use crate::admissions::{flink, is_injected, opted_in};
-use crate::api_server::free_port;
 use crate::certificates::{authority, certificate, mount, set_bundle};
 use crate::client::Client;
+use crate::ports::free_port;
 use crate::serving::review;
 use crate::world::{Flags, Webhook, World, run};
 

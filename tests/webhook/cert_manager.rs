@@ -17,11 +17,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::admissions::{flink, is_injected, opted_in};
-use crate::api_server::{ApiServer, Server, free_port, kubectl};
+use crate::api_server::{ApiServer, Server, kubectl};
 use crate::certificates::{bundles, mount};
 use crate::client::Client;
 use crate::helm;
 use crate::installed::apply;
+use crate::ports::free_port;
 use crate::world::{Flags, Webhook, World, run};
 
 /// The name in the certificate, by which API servers ask for it.

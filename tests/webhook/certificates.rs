@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::admissions::{flink, opted_in};
-use crate::api_server::free_port;
 use crate::client::bundle;
+use crate::ports::free_port;
 use crate::world::{Flags, Webhook, World, run};
 
 const EXPIRY: &str = "drey_webhook_certificate_expiry_timestamp_seconds";

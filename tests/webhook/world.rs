@@ -18,9 +18,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
+use crate::api_server::ApiServer;
 pub use crate::api_server::run;
-use crate::api_server::{ApiServer, free_port};
 use crate::helm;
+use crate::ports::free_port;
 
 static SERVER: OnceCell<ApiServer> = OnceCell::const_new();
 

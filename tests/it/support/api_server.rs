@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::installation::ROOT;
-use super::processes::{Process, free_port, run_mark};
+use super::processes::{Process, run_mark};
 use super::wait::wait_until;
+use crate::ports::free_port;
 
 /// A running API server.
 pub struct ApiServer {

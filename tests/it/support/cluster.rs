@@ -16,10 +16,11 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::installation::{Installation, ROOT, Version};
-use super::processes::{self, MARK, Process, free_port};
+use super::processes::{self, MARK, Process};
 use super::rest::{Rest, plain_path};
 use super::start::Start;
 use super::wait::{eventually, wait_until};
+use crate::ports::free_port;
 
 /// The main class of a JobManager.
 pub const JOB_MANAGER: &str =

@@ -1,12 +1,10 @@
 //! Processes of one test: found by a mark in their environment, ended by their ids.
 
 use std::fs::{self, File};
-use std::net::TcpListener;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -181,20 +179,4 @@ pub fn is_java(pid: i32, class: &str) -> bool {
 fn pids() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-}
-
-/// A port that nobody listens on. Below the ports that the kernel gives to outgoing connections, and never the same
-/// twice, so that it stays free until a process that is started with it listens there.
-pub fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    const FIRST: u16 = 10_000;
-    const COUNT: u16 = 20_000;
-    let start = u16::try_from(std::process::id() * 61 % u32::from(COUNT)).unwrap();
-    for _ in 0..COUNT {
-        let at = (start + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
-        if TcpListener::bind(("127.0.0.1", FIRST + at)).is_ok() {
-            return FIRST + at;
-        }
-    }
-    panic!("no free port")
 }
