@@ -54,7 +54,7 @@ fn a_prometheus_sees_every_series_of_flink_with_its_value() {
         assert_complete(&prometheus, address, least);
         let own = |name: &str| {
             let found = prometheus.query(&format!(
-                "{name}{{instance='{address}',cluster_id='example'}}"
+                "{name}{{instance='{address}',cluster_id='example',tm_id=''}}"
             ));
             assert_eq!(found.len(), 1, "{name} of {pod}: {found:?}");
             found[0]["value"][1].as_str().unwrap().to_owned()
