@@ -12,10 +12,12 @@ use super::start::SESSION_START;
 use super::{RETRY, Shutdown, Supervisor};
 use crate::control::{Prepare, Reply};
 use crate::domain::budget::after;
+use crate::domain::cause::Owner;
 use crate::domain::lock::{
     Lock, LockPolicy, LockStep, LockView, PodRef, PodState, acquire, hand_over, leave, told_to_go,
 };
 use crate::domain::pointer::{PointKind, RestorePoint, TriggerReason};
+use crate::kubernetes::OwnerSight;
 use crate::kubernetes::events::Event;
 use crate::kubernetes::pods::{delete_pod, native_task_managers};
 use crate::metrics::own;
@@ -64,7 +66,15 @@ impl Supervisor {
             let _ = starting.back.send(gone);
             return None;
         }
-        match self.turn().await {
+        let turn = self.turn().await;
+        // What owns the pod was looked at meanwhile.
+        if let Some(gone) = self.refuse_start() {
+            let starting = self.starting.take()?;
+            self.leave_lock().await;
+            let _ = starting.back.send(gone);
+            return None;
+        }
+        match turn {
             Turn::Later(time) => Some(time),
             Turn::Ours if self.is_held_by_annotation() => Some(self.wait_held()),
             Turn::Ours => {
@@ -80,12 +90,18 @@ impl Supervisor {
         }
     }
 
-    /// A pod that goes starts nothing.
+    /// A pod that goes starts nothing, nor does one whose owner is gone: it goes as soon as the garbage collector gets to it. In
+    /// native mode a finished job's Deployment goes first, and without it the pod would look like one of another owner.
     fn refuse_start(&self) -> Option<Reply> {
         let pod = self.pod.as_ref()?;
         let going = pod.me.as_ref().is_some_and(|me| me.deletion.is_some());
-        (going || self.shutdown.is_some()).then(|| Reply::Failed {
-            error: "not started: the pod is being stopped".to_owned(),
+        let why = match pod.owner.as_ref().map(OwnerSight::wants) {
+            _ if going || self.shutdown.is_some() => "the pod is being stopped",
+            Some(Owner::Deleted) => "what owns the pod is gone or over",
+            _ => return None,
+        };
+        Some(Reply::Failed {
+            error: format!("not started: {why}"),
             code: 75,
         })
     }

@@ -14,7 +14,7 @@ use drey::supervisor::{Supervisor, storage_for};
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::Api;
 use kube::api::{ListParams, PostParams};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
 
@@ -38,10 +38,14 @@ struct Start {
 
 impl Start {
     async fn new(name: &str) -> Self {
+        Self::owned(name, json!([])).await
+    }
+
+    async fn owned(name: &str, owners: Value) -> Self {
         let world = World::new(name).await;
         let pods: Api<Pod> = Api::namespaced(world.admin.clone(), &world.name);
         let pod = json!({
-            "metadata": { "name": POD },
+            "metadata": { "name": POD, "ownerReferences": owners },
             "spec": { "containers": [{ "name": "flink-main-container", "image": "flink:1.20.2" }] },
         });
         let pod = serde_json::from_value(pod).unwrap();
@@ -143,6 +147,27 @@ fn without_a_pointer_a_copy_that_cannot_be_read_refuses_the_start() {
             };
             assert_eq!(order.restore_from, None, "{name}");
         }
+    });
+}
+
+/// The garbage collector gets to the pod a little later. Until then it must not pass for one of another owner, which would run
+/// a finished job again.
+#[test]
+fn a_pod_whose_owner_is_gone_starts_nothing() {
+    on_this_thread(async {
+        let owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "orders-abc", "controller": true,
+            "uid": "11111111-2222-3333-4444-555555555555"});
+        let start = Start::owned("owner-gone", json!([owner])).await;
+
+        let reply = start.supervisor().start_only(start.flink()).await;
+
+        let Reply::Failed { error, code } = reply else {
+            panic!("{reply:?}")
+        };
+        assert_eq!(code, 75);
+        assert!(error.contains("what owns the pod is gone"), "{error}");
+        let map = start.world.maps().get_opt("drey-orders").await.unwrap();
+        assert!(map.is_none(), "not even the lock is taken: {map:?}");
     });
 }
 
