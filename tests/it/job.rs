@@ -48,22 +48,25 @@ fn replicas(api: &ApiServer) -> String {
     ])
 }
 
+/// The two processes of a pod whose job has completed a checkpoint.
+fn working(cluster: &Cluster, api: &ApiServer, uid: &str) -> (Process, Process) {
+    let launch = cluster.launch().in_container_of(uid).go();
+    let mut sidecar = cluster.sidecar().in_container_of(uid).go();
+    sidecar.wait_for_logs(&["Flink started", "Job is running"]);
+    wait_until("a checkpoint to be noted", || {
+        entry(api)["up"]["checkpoint"].is_number()
+    });
+    (launch, sidecar)
+}
+
 #[test]
 fn a_suspended_job_stays_stopped_and_resumes_from_its_savepoint() {
     let api = ApiServer::start();
     deploy(&api);
     let uid = api.pod("orders-0");
-    let cluster = Cluster::new(Version::v2())
-        .drey_env("KUBECONFIG", api.kubeconfig().display())
-        .drey_env("DREY_CLUSTER_ID", "orders")
-        .drey_env("DREY_POD_NAME", "orders-0");
+    let cluster = Cluster::new(Version::v2()).in_pod(&api);
     let _task_manager = cluster.task_manager();
-    let mut launch = cluster.launch().in_container_of(&uid).go();
-    let mut sidecar = cluster.sidecar().in_container_of(&uid).go();
-    sidecar.wait_for_logs(&["Flink started", "Job is running"]);
-    wait_until("a checkpoint to be noted", || {
-        entry(&api)["up"]["checkpoint"].is_number()
-    });
+    let (mut launch, mut sidecar) = working(&cluster, &api, &uid);
 
     let mut suspend = drey(&api, "suspend");
     sidecar.wait_for_logs(&["Ordered to stop the job", "Restore point recorded"]);
@@ -121,17 +124,9 @@ fn an_annotation_holds_the_job_until_it_is_taken_away() {
     let api = ApiServer::start();
     deploy(&api);
     let uid = api.pod("orders-0");
-    let cluster = Cluster::new(Version::v2())
-        .drey_env("KUBECONFIG", api.kubeconfig().display())
-        .drey_env("DREY_CLUSTER_ID", "orders")
-        .drey_env("DREY_POD_NAME", "orders-0");
+    let cluster = Cluster::new(Version::v2()).in_pod(&api);
     let _task_manager = cluster.task_manager();
-    let mut launch = cluster.launch().in_container_of(&uid).go();
-    let mut sidecar = cluster.sidecar().in_container_of(&uid).go();
-    sidecar.wait_for_logs(&["Flink started", "Job is running"]);
-    wait_until("a checkpoint to be noted", || {
-        entry(&api)["up"]["checkpoint"].is_number()
-    });
+    let (mut launch, mut sidecar) = working(&cluster, &api, &uid);
 
     annotate(&api, json!("true"));
     sidecar.wait_for_logs(&["Restore point recorded", "Start waits: the annotation"]);

@@ -35,10 +35,7 @@ fn answered(api: &ApiServer, nonce: &str) -> String {
 fn a_savepoint_is_taken_once_for_each_annotation_also_by_a_restarted_sidecar() {
     let api = ApiServer::start();
     let uid = api.pod("orders-0");
-    let cluster = Cluster::new(Version::v2())
-        .drey_env("KUBECONFIG", api.kubeconfig().display())
-        .drey_env("DREY_CLUSTER_ID", "orders")
-        .drey_env("DREY_POD_NAME", "orders-0");
+    let cluster = Cluster::new(Version::v2()).in_pod(&api);
     let _task_manager = cluster.task_manager();
     let _launch = cluster.launch().go();
     let sidecar = || cluster.sidecar();

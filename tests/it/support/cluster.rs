@@ -15,6 +15,7 @@ use drey::domain::pointer::{APPLICATION, JobEntry, Pointer, RestorePoint};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use super::ApiServer;
 use super::installation::{Installation, ROOT, Version};
 use super::processes::{self, MARK, Process};
 use super::rest::{Rest, plain_path};
@@ -135,6 +136,13 @@ impl Cluster {
     pub fn job_args(mut self, args: &[&str]) -> Self {
         self.job_args = args.iter().map(|arg| (*arg).to_owned()).collect();
         self
+    }
+
+    /// Drey as in the pod `orders-0` of that API server.
+    pub fn in_pod(self, api: &ApiServer) -> Self {
+        self.drey_env("KUBECONFIG", api.kubeconfig().display())
+            .drey_env("DREY_CLUSTER_ID", "orders")
+            .drey_env("DREY_POD_NAME", "orders-0")
     }
 
     /// A variable in the environment of every `drey`, such as `DREY_RESTART`.
