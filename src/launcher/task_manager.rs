@@ -65,6 +65,7 @@ impl TaskManager {
             .filter(|_| !self.command.is_native());
         let given = given.and_then(Configuration::of_task_managers);
         let mut follow = Follow::new(&self.settings, given).await;
+        let mut ordered: Option<Files> = None;
         let mut configuration = self.entries(None);
         let mut start = self.command(None)?;
         loop {
@@ -81,12 +82,13 @@ impl TaskManager {
             start = match restart {
                 Again::AsItRuns => match flink.command() {
                     Some(command) => command,
-                    None => self.command(None)?,
+                    None => self.command(ordered.as_ref())?,
                 },
                 Again::With(files) => {
                     let made = self.made_of(&flink, configuration);
                     configuration = self.entries(Some(&files));
-                    self.changed(made, &files, &configuration)?
+                    let files = ordered.insert(files);
+                    self.changed(made, files, &configuration)?
                 }
             };
             flink.terminate();
