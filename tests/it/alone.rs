@@ -10,9 +10,7 @@ const MAP: &str = "configmap/drey-orders";
 /// A cluster in the pod `orders-0`.
 fn cluster(api: &ApiServer) -> Cluster {
     Cluster::new(Version::v2())
-        .drey_env("KUBECONFIG", api.kubeconfig().display())
-        .drey_env("DREY_CLUSTER_ID", "orders")
-        .drey_env("DREY_POD_NAME", "orders-0")
+        .in_pod(api)
         .drey_env("DREY_START_TIMEOUT", "2s")
 }
 
