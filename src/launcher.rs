@@ -9,6 +9,7 @@ mod ahead;
 mod alone;
 mod command;
 mod configuration;
+mod contact;
 mod follow;
 mod handover;
 mod hold;

@@ -225,7 +225,7 @@ impl Configuration {
         Ok(command)
     }
 
-    /// The command of a TaskManager; what it restores, its JobManager tells it.
+    /// The command of a TaskManager with `set` in its configuration; what it restores, its JobManager tells it.
     ///
     /// # Errors
     /// When something cannot be copied or set.
@@ -234,9 +234,9 @@ impl Configuration {
         command: &Command,
         state_dir: &Path,
         ordered: Option<&Files>,
+        set: BTreeMap<String, String>,
     ) -> Result<process::Command, LaunchError> {
         let (directory, copy) = self.seed(state_dir, ordered)?;
-        let set = self.reporter(command, &directory)?;
         edit(&directory, &[], &set)?;
         let mut command = command.with_keys(&set, &[], &[], &copy);
         self.shadow(&mut command, &directory, &copy)?;

@@ -13,6 +13,7 @@ use super::KILL_AFTER;
 use super::again::{Made, Own};
 use super::command::{Command, is_task_manager_class};
 use super::configuration::{Configuration, LaunchError};
+use super::contact::Contact;
 use super::follow::{Follow, Restart};
 use super::hold::Hold;
 use crate::config::Settings;
@@ -29,6 +30,7 @@ pub struct TaskManager {
     /// configuration as it is.
     configuration: Option<Configuration>,
     signals: mpsc::Receiver<&'static str>,
+    contact: Contact,
 }
 
 impl TaskManager {
@@ -50,6 +52,7 @@ impl TaskManager {
             command,
             configuration,
             signals,
+            contact: Contact::default(),
         })
     }
 
@@ -67,7 +70,9 @@ impl TaskManager {
         let mut follow = Follow::new(&self.settings, given).await;
         let mut ordered: Option<Files> = None;
         let mut configuration = self.entries(None);
-        let mut start = self.command(None)?;
+        let native = self.command.is_native();
+        self.contact = Contact::find(&self.settings, native, &configuration).await;
+        let mut start = self.command(None, &configuration)?;
         loop {
             let flink = self.spawn(&mut start)?;
             let restart = tokio::select! {
@@ -77,12 +82,12 @@ impl TaskManager {
                     self.end(&flink).await;
                     return Ok(ended(flink.exited().await));
                 }
-                restart = restart(&mut follow, &flink) => restart,
+                restart = restart(&mut follow, &flink, &self.contact) => restart,
             };
             start = match restart {
                 Again::AsItRuns => match flink.command() {
                     Some(command) => command,
-                    None => self.command(ordered.as_ref())?,
+                    None => self.command(ordered.as_ref(), &configuration)?,
                 },
                 Again::With(files) => {
                     let made = self.made_of(&flink, configuration);
@@ -96,10 +101,15 @@ impl TaskManager {
         }
     }
 
-    fn command(&self, ordered: Option<&Files>) -> Result<process::Command, LaunchError> {
+    fn command(
+        &self,
+        ordered: Option<&Files>,
+        known: &BTreeMap<String, String>,
+    ) -> Result<process::Command, LaunchError> {
         match &self.configuration {
             Some(configuration) => {
-                configuration.task_manager(&self.command, &self.settings.state_dir, ordered)
+                let set = self.set(configuration, known);
+                configuration.task_manager(&self.command, &self.settings.state_dir, ordered, set)
             }
             None => Ok(self.command.plain()),
         }
@@ -115,9 +125,20 @@ impl TaskManager {
             .unwrap_or_default()
     }
 
+    /// Drey's own in a configuration.
+    fn set(
+        &self,
+        from: &Configuration,
+        configuration: &BTreeMap<String, String>,
+    ) -> BTreeMap<String, String> {
+        let mut set = from.reporter_of(configuration);
+        set.extend(self.contact.keys(configuration));
+        set
+    }
+
     fn made_of(&self, flink: &Flink, before: BTreeMap<String, String>) -> Option<Made> {
         let from = self.configuration.as_ref()?;
-        let set = from.reporter_of(&before);
+        let set = self.set(from, &before);
         Made::of(flink, is_task_manager_class, from, before, &own(&set))
     }
 
@@ -130,9 +151,9 @@ impl TaskManager {
     ) -> Result<process::Command, LaunchError> {
         let made = made.filter(|made| made.serves(wanted));
         let (Some(made), Some(from)) = (made, &self.configuration) else {
-            return self.command(Some(files));
+            return self.command(Some(files), wanted);
         };
-        let set = from.reporter_of(wanted);
+        let set = self.set(from, wanted);
         made.command(from, Some(files), &own(&set))
     }
 
@@ -179,23 +200,32 @@ enum Again {
     With(Files),
 }
 
-async fn restart(follow: &mut Follow, flink: &Flink) -> Again {
+async fn restart(follow: &mut Follow, flink: &Flink, contact: &Contact) -> Again {
+    let mut met = false;
     loop {
-        match follow.restart().await {
+        let restart = tokio::select! {
+            restart = follow.restart() => restart,
+            () = contact.made(), if !met => {
+                met = true;
+                continue;
+            }
+        };
+        match restart {
             Restart::Configuration(files) => {
                 info!(
                     "The JobManager has another configuration: the TaskManager is started again with it"
                 );
                 return Again::With(files);
             }
+            Restart::Successor(job_manager)
+                if !flink.runs(is_task_manager_class) || (!met && contact.is_missing()) =>
+            {
+                info!(
+                    job_manager,
+                    "Another pod runs the JobManager, before the TaskManager has met one"
+                );
+            }
             Restart::Successor(job_manager) => {
-                if !flink.runs(is_task_manager_class) {
-                    info!(
-                        job_manager,
-                        "Another pod runs the JobManager, before the TaskManager has looked for one"
-                    );
-                    continue;
-                };
                 info!(
                     job_manager,
                     "Another pod runs the JobManager: the TaskManager is started again"

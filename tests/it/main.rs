@@ -31,6 +31,7 @@ mod changes;
 mod commands;
 mod ends;
 mod failures;
+mod follow;
 mod graph;
 mod health;
 mod hold;
