@@ -4,7 +4,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::domain::changes::{Content, Files};
+use crate::domain::changes::{ARGUMENTS, Content, Files, NO_ARGUMENTS};
+use crate::flink::arguments;
 use crate::flink::config_file::{ConfigFile, ConfigFormat};
 use crate::flink::restore_keys::RestoreKeys;
 use crate::flink::version::FlinkVersion;
@@ -43,6 +44,39 @@ pub fn read_files(directory: &Path) -> io::Result<Files> {
     Ok(files)
 }
 
+/// The file with the job's arguments, or why it cannot be read: nothing else may take its place.
+#[must_use]
+pub fn read_arguments(file: &Path) -> Files {
+    let text = match fs::metadata(file) {
+        Ok(about) if !about.is_file() => Err("it is not a file".to_owned()),
+        Ok(about) if about.len() > MOST => Err("it is larger than 1 MiB".to_owned()),
+        _ => fs::read_to_string(file).map_err(|error| error.to_string()),
+    };
+    match text {
+        Ok(text) => Files::from([(ARGUMENTS.to_owned(), text)]),
+        Err(why) => {
+            let why = format!(
+                "could not read {}: {why}; mount it, or take arguments-file away",
+                file.display()
+            );
+            Files::from([(NO_ARGUMENTS.to_owned(), why)])
+        }
+    }
+}
+
+/// The job's arguments among the files.
+///
+/// # Errors
+/// When they cannot be read or understood: why, without any of them.
+pub fn arguments(files: &Files) -> Result<Vec<String>, String> {
+    if let Some(why) = files.get(NO_ARGUMENTS) {
+        return Err(why.clone());
+    }
+    let text = files.get(ARGUMENTS).map(String::as_str);
+    arguments::parse(text.unwrap_or_default())
+        .map_err(|why| format!("the file with the job's arguments, {why}"))
+}
+
 /// The format that Flink `version` reads among `files`; see [`ConfDir::find`](crate::flink::config_file::ConfDir::find).
 #[must_use]
 pub fn format(files: &Files, version: FlinkVersion) -> ConfigFormat {
@@ -64,7 +98,13 @@ pub fn content(files: &Files, version: FlinkVersion) -> Result<Content, String> 
     let text = others.remove(format.file_name()).unwrap_or_default();
     let file = ConfigFile::parse(format, &text).map_err(|error| one_line(&error, 400))?;
     let keys = file.entries().clone();
-    Ok(Content { keys, others })
+    let arguments = arguments(files)?;
+    others.remove(ARGUMENTS);
+    Ok(Content {
+        keys,
+        others,
+        arguments,
+    })
 }
 
 /// What is wrong with the directories that restore points go to: with unknown ones the next stop has nowhere to put its
@@ -114,6 +154,28 @@ mod tests {
         assert_eq!(one.digest(), other.digest());
         let broken = content(&files("a: [\n"), V2).expect_err("broken");
         assert!(broken.contains("config.yaml, line"), "{broken}");
+    }
+
+    #[test]
+    fn the_jobs_arguments_are_part_of_it_and_missing_ones_are_a_flaw() {
+        let plain = content(&files("a: 1\n"), V2).expect("good");
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("arguments");
+        let with = |file: &Path| {
+            let mut all = files("a: 1\n");
+            all.extend(read_arguments(file));
+            content(&all, V2)
+        };
+        let missing = with(&file).expect_err("missing");
+        assert!(missing.contains("arguments: No such file"), "{missing}");
+        fs::write(&file, "# none\n").expect("write");
+        assert_eq!(with(&file).expect("good").digest(), plain.digest());
+        fs::write(&file, "--rate\n5\n").expect("write");
+        let some = with(&file).expect("good");
+        assert_ne!(some.digest(), plain.digest());
+        assert_eq!(some.of_task_managers(), plain.of_task_managers());
+        let bad = fs::write(&file, "--rate 5\n").map(|()| with(&file).expect_err("bad"));
+        assert!(bad.expect("write").contains("arguments, line 1"));
     }
 
     #[test]

@@ -124,7 +124,10 @@ pub struct Prepare {
     /// Where the user's configuration is, in the container that Flink runs in.
     #[serde(default)]
     pub directory: PathBuf,
-    /// The files that `configuration` was read from.
+    /// The file with the job's arguments, in the same container.
+    #[serde(default)]
+    pub arguments_file: Option<PathBuf>,
+    /// The files that `configuration` was read from, and the one with the job's arguments.
     #[serde(default)]
     pub files: Files,
     /// They are those of a [`Reply::Configure`], not what stands in the directory.
@@ -307,6 +310,9 @@ pub struct StartOrder {
     pub remove: Vec<String>,
     /// Arguments for a standalone JobManager, right after its command.
     pub args: Vec<String>,
+    /// Arguments for the job, after those in the command: by the launcher, which knows their file.
+    #[serde(default)]
+    pub job_args: Vec<String>,
     /// Where it resumes from, `None` for empty state.
     pub restore_from: Option<String>,
     /// Why.
@@ -384,6 +390,9 @@ pub struct DiffReport {
     pub keys: BTreeMap<String, (Option<String>, Option<String>)>,
     /// Other files that differ.
     pub files: Vec<String>,
+    /// The job's arguments before and after, if they differ.
+    #[serde(default)]
+    pub arguments: Option<[Vec<String>; 2]>,
     /// Only the parallelism differs.
     pub only_parallelism: bool,
     /// TaskManagers read some of it.

@@ -1,4 +1,5 @@
 //! What Drey knows of Flink itself: its REST interface, its configuration files and its `_metadata`.
+pub mod arguments;
 pub mod config_file;
 pub mod fault;
 pub mod home;

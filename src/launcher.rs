@@ -15,6 +15,7 @@ mod handover;
 mod hold;
 mod image;
 mod java;
+mod mount;
 mod properties;
 mod start;
 mod task_manager;
@@ -36,7 +37,6 @@ use crate::domain::pointer::{RunId, TriggerReason};
 use crate::domain::savepoint::TriggerId;
 use crate::process::{Exit, Flink};
 use crate::telemetry::one_line;
-use crate::watched::Watched;
 
 pub use alone::leave_behind;
 pub(crate) use command::Starts;
@@ -46,6 +46,7 @@ pub use java::{become_java, is_stand_in};
 pub use task_manager::TaskManager;
 
 use again::Made;
+use mount::Mount;
 
 /// A JobManager ends within 5 s of SIGTERM whatever happens (`JvmShutdownSafeguard`); after this it is killed.
 const KILL_AFTER: Duration = Duration::from_secs(10);
@@ -71,7 +72,7 @@ pub struct Launcher {
     settings: Settings,
     command: Command,
     configuration: Configuration,
-    mount: Watched,
+    mount: Mount,
     signals: mpsc::Receiver<&'static str>,
     /// Until when Flink may run after SIGTERM.
     deadline: Option<Instant>,
@@ -108,7 +109,10 @@ impl Launcher {
         signals: mpsc::Receiver<&'static str>,
     ) -> Result<Self, LaunchError> {
         let configuration = Configuration::find(&settings, &command)?;
-        let mount = Watched::directory(configuration.directory().to_owned());
+        if settings.arguments_file.is_some() && !command.is_application() {
+            return Err(LaunchError::NoApplication);
+        }
+        let mount = Mount::new(&configuration);
         Ok(Self {
             settings,
             command,

@@ -55,12 +55,17 @@ impl Watched {
 
     /// Watches one file: its directory, for a ConfigMap's file is a link, and editors replace files.
     pub(crate) fn file(file: PathBuf) -> Self {
-        let parent = file.parent().filter(|parent| *parent != Path::new(""));
-        let directory = parent.unwrap_or(Path::new(".")).to_owned();
-        let read = move || {
+        let path = file.clone();
+        Self::of(&path, move || {
             let text = std::fs::read_to_string(&file)?;
             Ok(Files::from([(file.display().to_string(), text)]))
-        };
+        })
+    }
+
+    /// Watches one file that is read in another way.
+    pub(crate) fn of(file: &Path, read: impl Fn() -> io::Result<Files> + Send + 'static) -> Self {
+        let parent = file.parent().filter(|parent| *parent != Path::new(""));
+        let directory = parent.unwrap_or(Path::new(".")).to_owned();
         Self::new(directory, Box::new(read))
     }
 

@@ -51,6 +51,11 @@ fn text(report: &DiffReport) -> String {
             }
         }
     }
+    if let Some([before, after]) = &report.arguments {
+        for (sign, arguments) in [('-', before), ('+', after)] {
+            let _ = writeln!(text, "{sign} the job's arguments: {arguments:?}");
+        }
+    }
     for file in &report.files {
         let _ = writeln!(text, "~ {file}");
     }
@@ -86,10 +91,11 @@ mod tests {
             ]
             .into(),
             files: vec!["log4j.properties".to_owned()],
+            arguments: Some([vec![], vec!["--rate".to_owned(), "5".to_owned()]]),
             rolled_back: value("it died"),
             ..DiffReport::default()
         };
-        let expected = "- a: 1\n+ a: 2\n+ b: ******\n~ log4j.properties\nRolled back: it died\n";
+        let expected = "- a: 1\n+ a: 2\n+ b: ******\n- the job's arguments: []\n+ the job's arguments: [\"--rate\", \"5\"]\n~ log4j.properties\nRolled back: it died\n";
         assert_eq!(text(&report), expected);
         assert_eq!(text(&DiffReport::default()), "Nothing would change.\n");
     }

@@ -128,10 +128,13 @@ settings! {
         flink_conf_dir: Option<PathBuf> { "flink-conf-dir", "DIR", fallback "FLINK_CONF_DIR" => parse::some_path }
         /// Flink's version. Found in the home directory if not given.
         flink_version: Option<FlinkVersion> { "flink-version", "VERSION" => parse::flink_version }
-        /// What is done when Flink's configuration changes while its job runs. `restart` stops it with a savepoint and starts
-        /// it again, or rescales it while it runs where that is all; `rescale-only` does so for changes of the parallelism
-        /// alone; `ignore` leaves it for the next start.
+        /// What is done when Flink's configuration, or `arguments-file`, changes while its job runs. `restart` stops it with
+        /// a savepoint and starts it again, or rescales it while it runs where that is all; `rescale-only` does so for
+        /// changes of the parallelism alone; `ignore` leaves it for the next start.
         on_config_change: OnChange { "on-config-change", "ignore|restart|rescale-only", default "ignore" => parse::choice }
+        /// A file with arguments of the job, one in each line, which come after those in the command. It is followed as
+        /// Flink's configuration is. Application mode only.
+        arguments_file: Option<PathBuf> { "arguments-file", "FILE" => parse::some_path }
         /// Runs the entrypoint and Flink's scripts while it is still being decided what the job starts from, up to Flink's JVM
         /// itself. Turn it off for an entrypoint that must not run while another pod still runs the job.
         start_ahead: bool { "start-ahead", "true|false", default "true", alone "true" => parse::boolean }

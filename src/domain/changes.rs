@@ -18,12 +18,18 @@ mod difference;
 mod memory;
 mod record;
 
-pub use difference::{Difference, KeyChange, shown};
+pub use difference::{Difference, KeyChange, shown, shown_arguments};
 pub use memory::implausible;
 pub use record::{Failed, Record, Trial, Version};
 
 /// The files of a configuration directory: name and text.
 pub type Files = BTreeMap<String, String>;
+
+/// Among [`Files`]: the file with the job's arguments. No file of a directory and no key of a ConfigMap has such a name.
+pub const ARGUMENTS: &str = "drey.io/arguments-file";
+
+/// Among [`Files`], instead of [`ARGUMENTS`]: why that file cannot be read.
+pub const NO_ARGUMENTS: &str = "drey.io/arguments-file-error";
 
 /// A JobManager that has ended this often with a configuration that never worked is not started with it again.
 const DEATHS: u32 = 2;
@@ -35,6 +41,9 @@ pub struct Content {
     pub keys: BTreeMap<String, String>,
     /// The other files, such as the configuration of the logs.
     pub others: Files,
+    /// The job's arguments, of those that stand in a file.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub arguments: Vec<String>,
 }
 
 impl Content {

@@ -106,7 +106,7 @@ pub fn parallelism_alone(
     let [change] = difference.keys.as_slice() else {
         return None;
     };
-    let alone = change.key == "parallelism.default" && difference.files.is_empty();
+    let alone = change.key == "parallelism.default" && difference.only_parallelism();
     if !alone || overridden || Scheduling::of(running, able).obstacle().is_some() {
         return None;
     }

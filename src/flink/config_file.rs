@@ -12,6 +12,7 @@ mod dir;
 mod flatten;
 mod legacy;
 mod lines;
+mod list;
 mod scalar;
 mod yaml;
 mod yaml_edit;
@@ -19,6 +20,7 @@ mod yaml_edit;
 use yaml_edit::Removal;
 
 pub use dir::{ConfDir, ConfDirError};
+pub use list::{elements, list};
 
 /// The two formats of Flink's configuration file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -9,7 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process;
 
-use super::command::with_order;
+use super::command::{job_args, with_order};
 use super::configuration::{Configuration, LaunchError};
 use crate::domain::changes::Files;
 use crate::process::Flink;
@@ -50,6 +50,8 @@ pub(super) struct Made {
     set: BTreeMap<String, String>,
     /// Drey's own arguments.
     args: Vec<String>,
+    /// Those of the job that Drey has put there.
+    job_args: Vec<String>,
 }
 
 /// What Drey changes in a start.
@@ -57,6 +59,7 @@ pub(super) struct Own<'a> {
     pub(super) set: &'a BTreeMap<String, String>,
     pub(super) remove: &'a [String],
     pub(super) args: &'a [String],
+    pub(super) job_args: &'a [String],
 }
 
 impl Made {
@@ -75,6 +78,7 @@ impl Made {
             configuration,
             set: own.set.clone(),
             args: own.args.to_vec(),
+            job_args: own.job_args.to_vec(),
         })
     }
 
@@ -100,11 +104,16 @@ impl Made {
             from.again(&directory, files, own, |user| self.added(user))?;
         }
         let mut command = process::Command::new(self.command.get_program());
-        let line = without(
-            self.command.get_args().map(OsStr::to_owned).collect(),
-            &self.args,
-        );
-        command.args(with_order(line.into_iter(), own.set, own.remove, own.args));
+        let line = self.command.get_args().map(OsStr::to_owned).collect();
+        let line = job_args::without(without(line, &self.args), &self.job_args);
+        let line = line.into_iter();
+        command.args(with_order(
+            line,
+            own.set,
+            own.remove,
+            own.args,
+            own.job_args,
+        ));
         command.env_clear();
         let given = self.command.get_envs();
         command.envs(given.filter_map(|(name, value)| Some((name, value?))));
@@ -170,6 +179,7 @@ mod tests {
             read: map("a.b=1 address=pod-1 own=pod-1 blob.server.port=6124 drey.run-id=1"),
             set: map("drey.run-id=1"),
             args: vec!["--fromSavepoint".to_owned(), "/s".to_owned()],
+            job_args: Vec::new(),
         }
     }
 

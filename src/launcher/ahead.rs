@@ -170,6 +170,7 @@ impl Ahead {
             set: order.set,
             remove: order.remove,
             args: order.args,
+            job_args: order.job_args,
             env: BTreeMap::from([(name.to_owned(), value.to_owned())]),
         };
         let text = serde_json::to_vec(&go).map_err(|error| Failure::Socket(error.into()))?;

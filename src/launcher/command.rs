@@ -1,5 +1,7 @@
 //! The command that starts Flink: what it says about the mode, and where Drey's arguments go.
 
+pub(super) mod job_args;
+
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -241,7 +243,10 @@ impl Command {
     /// its value wherever the command sets a key of it by `-D`, since that would win over the file.
     #[must_use]
     pub fn with(&self, order: &StartOrder, directory: &Path) -> process::Command {
-        self.with_keys(&order.set, &order.remove, &order.args, directory)
+        let mut command = self.with_keys(&order.set, &order.remove, &order.args, directory);
+        let more = job_args::appended(command.get_args(), is_verb, &order.job_args);
+        command.args(more);
+        command
     }
 
     /// As [`Command::with`], for a start without an order.
@@ -277,30 +282,36 @@ impl Command {
     }
 }
 
-/// The arguments of a JobManager's java as they are to be for an order.
+/// The arguments of a JobManager's java as they are to be for an order, with Flink's own in `more` and the job's.
 pub(super) fn with_order(
     args: impl Iterator<Item = OsString>,
     set: &BTreeMap<String, String>,
     remove: &[String],
     more: &[String],
+    job_args: &[String],
 ) -> Vec<OsString> {
     let mut args = overruled(args, set, remove);
     insert(&mut args, more);
+    let last = job_args::appended(args.iter().map(OsString::as_os_str), is_verb, job_args);
+    args.extend(last);
     args
 }
 
 /// Puts Flink's own arguments before those of the job.
 fn insert(args: &mut Vec<OsString>, more: &[String]) {
+    let at = args.iter().position(|arg| is_verb(arg));
+    let at = at.map_or(0, |at| at + 1);
+    args.splice(at..at, more.iter().map(OsString::from));
+}
+
+/// Whether what follows this word is read by Flink itself.
+fn is_verb(arg: &OsStr) -> bool {
+    const VERBS: [&str; 3] = ["start-foreground", "standalone-job", "jobmanager"];
     let class = |arg: &str| {
         [APPLICATION_CLASS, SESSION_CLASS].contains(&arg.rsplit('.').next().unwrap_or(arg))
     };
-    let verb = |arg: &OsString| {
-        let verbs = ["start-foreground", "standalone-job", "jobmanager"];
-        arg.to_str()
-            .is_some_and(|arg| verbs.contains(&arg) || class(arg))
-    };
-    let at = args.iter().position(verb).map_or(0, |at| at + 1);
-    args.splice(at..at, more.iter().map(OsString::from));
+    arg.to_str()
+        .is_some_and(|arg| VERBS.contains(&arg) || class(arg))
 }
 
 /// Whether this argument of a java is the main class of a JobManager.

@@ -8,11 +8,13 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process;
 
-use crate::changes::{content, read_files};
+use crate::changes::{arguments, content, format, read_arguments, read_files};
 use crate::config::{Ports, Settings};
 use crate::control::{Prepare, StartOrder};
-use crate::domain::changes::Files;
-use crate::flink::config_file::{ConfDir, ConfDirError, ConfigFile, ConfigFileError, ConfigFormat};
+use crate::domain::changes::{ARGUMENTS, Files};
+use crate::flink::config_file::{
+    ConfDir, ConfDirError, ConfigFile, ConfigFileError, ConfigFormat, elements, list,
+};
 use crate::flink::home::{HomeError, detect_version};
 use crate::flink::reporter::reporter_keys;
 use crate::flink::version::FlinkVersion;
@@ -22,6 +24,9 @@ use crate::telemetry::one_line;
 use super::again::Own;
 use super::command::{Command, CommandError};
 use super::image::{Image, copy_files};
+
+/// The arguments of the job in native mode, as the client that deployed it has left them.
+const PROGRAM_ARGS: &str = "$internal.application.program-args";
 
 /// Why Flink could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +42,14 @@ pub enum LaunchError {
     /// Its version is not to be found.
     #[error("could not find Flink's version; name it with `--flink-version VERSION`")]
     Version(#[source] HomeError),
+    /// There is no application that the arguments could be for.
+    #[error(
+        "arguments-file is for application mode: in a session cluster each job has `args` of its own in session-jobs"
+    )]
+    NoApplication,
+    /// The job's arguments cannot be read or understood.
+    #[error("{0}")]
+    Arguments(String),
     /// Its configuration cannot be read or written.
     #[error("could not prepare Flink's configuration")]
     Configuration(#[from] ConfDirError),
@@ -108,6 +121,8 @@ pub struct Configuration {
     image: Option<Image>,
     /// The port where Drey serves metrics, and those of Flink's own reporter then.
     metrics: Option<(u16, Ports)>,
+    /// The file with the job's arguments.
+    arguments: Option<PathBuf>,
 }
 
 impl Configuration {
@@ -147,6 +162,10 @@ impl Configuration {
             version,
             image,
             metrics: served.map(|served| (served, ports)),
+            arguments: settings
+                .arguments_file
+                .clone()
+                .filter(|_| command.is_application()),
         })
     }
 
@@ -154,6 +173,12 @@ impl Configuration {
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// The file with the job's arguments.
+    #[must_use]
+    pub fn arguments_file(&self) -> Option<&Path> {
+        self.arguments.as_deref()
     }
 
     /// What the supervisor has to know before the start.
@@ -174,12 +199,20 @@ impl Configuration {
             Err(error) => return Err(error),
         };
         configuration.extend(command.dynamic());
-        let files = match ordered {
+        let mut files = match ordered {
             Some(files) => files.clone(),
             None => read_files(&self.directory).unwrap_or_default(),
         };
+        if let Some(file) = self
+            .arguments_file()
+            .filter(|_| !files.contains_key(ARGUMENTS))
+        {
+            files.extend(read_arguments(file));
+        }
+        let unreadable = unreadable.or_else(|| arguments(&files).err());
         Ok(Prepare {
             directory: self.directory.clone(),
+            arguments_file: self.arguments.clone(),
             files,
             ordered: ordered.is_some(),
             unreadable,
@@ -202,6 +235,33 @@ impl Configuration {
             _ => self.seed(state_dir, ordered)?.0.load()?,
         };
         Ok(file.entries().clone())
+    }
+
+    /// The order of a start with the job's arguments of `flink`, which come after those that the command has: in native mode
+    /// they are part of the configuration (`ApplicationConfiguration.APPLICATION_ARGS`).
+    ///
+    /// # Errors
+    /// When they cannot be read or understood.
+    pub(super) fn with_arguments(
+        &self,
+        command: &Command,
+        order: &StartOrder,
+        flink: &Prepare,
+    ) -> Result<StartOrder, LaunchError> {
+        let arguments = arguments(&flink.files).map_err(LaunchError::Arguments)?;
+        let mut order = order.clone();
+        if command.is_native() && !arguments.is_empty() {
+            let format = format(&flink.files, self.version);
+            let given = flink.configuration.get(PROGRAM_ARGS);
+            let mut all = elements(format, given.map(String::as_str).unwrap_or_default());
+            all.extend(arguments);
+            order
+                .set
+                .insert(PROGRAM_ARGS.to_owned(), list(format, &all));
+        } else {
+            order.job_args = arguments;
+        }
+        Ok(order)
     }
 
     /// The command of a JobManager, with the configuration of this one start below `state_dir`. The user's own files stay
@@ -488,6 +548,7 @@ mod tests {
             },
             image: None,
             metrics: None,
+            arguments: None,
         };
         configuration.seed(dir.path(), None).expect("copied");
 

@@ -32,6 +32,8 @@ pub(super) struct Go {
     pub(super) remove: Vec<String>,
     /// More arguments.
     pub(super) args: Vec<String>,
+    /// More arguments of the job.
+    pub(super) job_args: Vec<String>,
     /// More variables of its environment.
     pub(super) env: BTreeMap<String, String>,
 }
@@ -89,7 +91,13 @@ pub fn become_java(mut args: Vec<OsString>) -> String {
     if args.iter().any(|arg| is_job_manager_class(arg)) {
         match wait() {
             Ok(Some(go)) => {
-                args = with_order(args.into_iter(), &go.set, &go.remove, &go.args);
+                args = with_order(
+                    args.into_iter(),
+                    &go.set,
+                    &go.remove,
+                    &go.args,
+                    &go.job_args,
+                );
                 more = go.env;
             }
             Ok(None) => return "nobody lets Flink start".to_owned(),

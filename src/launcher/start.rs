@@ -83,6 +83,9 @@ impl Launcher {
                 .configuration
                 .prepare(&self.command, &state_dir, None)?;
         }
+        let order = &self
+            .configuration
+            .with_arguments(&self.command, order, &prepare)?;
         handover::remember(&state_dir, &order.run, &prepare)?;
         crate::kill_point("before-spawn");
         let run = (handover::RUN_VARIABLE, order.run.as_str());
@@ -137,6 +140,7 @@ impl Launcher {
             set: &set,
             remove: &order.remove,
             args: &order.args,
+            job_args: &order.job_args,
         };
         made.command(&self.configuration, ordered, &own)
     }
@@ -153,6 +157,7 @@ impl Launcher {
             set: &set,
             remove: &order.remove,
             args: &order.args,
+            job_args: &order.job_args,
         };
         let (flink, from) = (&running.flink, &self.configuration);
         Made::of(flink, is_job_manager_class, from, configuration, &own)

@@ -189,6 +189,7 @@ fn own(set: &BTreeMap<String, String>) -> Own<'_> {
         set,
         remove: &[],
         args: &[],
+        job_args: &[],
     }
 }
 

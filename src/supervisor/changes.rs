@@ -26,10 +26,15 @@ use crate::kill_point;
 use crate::kubernetes::events::Event;
 use crate::metrics::own;
 use in_place::InPlace;
+use objects::Source;
 
+pub(in crate::supervisor) use objects::Part;
+
+mod arguments;
 mod begin;
 mod diff;
 mod in_place;
+mod objects;
 mod record;
 mod tell;
 
@@ -44,20 +49,20 @@ const AGAIN: std::time::Duration = std::time::Duration::from_secs(60);
 pub(super) struct Changes {
     /// What stands in the directory, as the launcher saw it last.
     mounted: Option<Files>,
-    /// In a pod: what stands in the ConfigMap, which the kubelet takes up to a minute to bring into the directory.
-    object: Object,
+    configuration: Source,
+    arguments: Source,
     running: Option<Running>,
     /// Where Flink's configuration is, in the container that Flink runs in.
     directory: Option<PathBuf>,
-    /// The ConfigMap cannot be watched.
-    blind: bool,
+    /// The file with the job's arguments, in the same container.
+    arguments_file: Option<PathBuf>,
     /// Outside Kubernetes: the record as it stands in its file.
     record: Option<Record>,
     /// What people were told of last.
     told: Option<String>,
     /// Flink is ended to be started again.
     pub(super) restarts: bool,
-    /// When the ConfigMap was seen to change last.
+    /// When one of the ConfigMaps was seen to change last.
     seen_at: Option<Timestamp>,
     /// The last attempt has failed.
     not_before: Option<Timestamp>,
@@ -71,24 +76,14 @@ pub(super) struct Changes {
     too_few: Option<String>,
 }
 
-/// The ConfigMap that Flink's configuration is mounted from.
-#[derive(Debug, Default, PartialEq, Eq)]
-enum Object {
-    /// It is not watched.
-    #[default]
-    Unwatched,
-    /// It has not been seen yet.
-    Awaited,
-    /// What stands there.
-    Seen(Files),
-}
-
 /// What Flink was started with.
 #[derive(Debug)]
 struct Running {
     version: Version,
     content: Content,
     flink: FlinkVersion,
+    /// The file with the job's arguments, where no copy of it may be kept.
+    secret: Option<String>,
 }
 
 impl Running {
@@ -102,6 +97,7 @@ impl Running {
             },
             content,
             flink: version,
+            secret: None,
         })
     }
 
@@ -115,12 +111,10 @@ impl Running {
 }
 
 impl Changes {
-    /// What stands there now; `None` while nobody can say.
-    fn wanted(&self) -> Option<&Files> {
-        match &self.object {
-            Object::Seen(files) => Some(files),
-            Object::Awaited => None,
-            Object::Unwatched => self.mounted.as_ref(),
+    fn source(&mut self, part: Part) -> &mut Source {
+        match part {
+            Part::Configuration => &mut self.configuration,
+            Part::Arguments => &mut self.arguments,
         }
     }
 }
@@ -154,8 +148,8 @@ impl Supervisor {
     }
 
     fn wanted_change(&self, running: &Running) -> Option<(String, Change, Files)> {
-        let files = self.changes.wanted()?;
-        let wanted = content(files, running.flink);
+        let files = self.wanted_files()?;
+        let wanted = content(&files, running.flink);
         let set = [
             self.settings.savepoint_dir.is_some(),
             self.settings.checkpoint_dir.is_some()
@@ -174,7 +168,7 @@ impl Supervisor {
             &wanted,
             flaws,
         );
-        Some((digest, change, files.clone()))
+        Some((digest, change, files))
     }
 
     /// One look at the configuration; when to look again.
@@ -197,6 +191,7 @@ impl Supervisor {
             return Some(at);
         }
         let mut running = self.changes.running.take()?;
+        self.leave_secret_arguments_out(&mut running);
         let record = self.configurations();
         self.remember_rescaled(&record, &mut running);
         let again = match self.is_made_in_place(&mut running).await {

@@ -53,8 +53,8 @@ impl Supervisor {
                     pod.note(&uid, state);
                 }
             }
-            News::Configuration(files) => self.see_configuration(files),
-            News::NoConfiguration(why) => self.cannot_see_configuration(&why),
+            News::Configuration(part, files) => self.see_configuration(part, files),
+            News::NoConfiguration(part, why) => self.cannot_see_configuration(part, &why),
             News::Leader(leader) => self.see_leader(leader),
             News::Away(why) => {
                 info!(why, "A watch is interrupted");

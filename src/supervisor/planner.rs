@@ -307,6 +307,7 @@ impl Planner<'_> {
             set,
             remove: keys.tripwires(&self.flink.configuration),
             args: Vec::new(),
+            job_args: Vec::new(),
             restore_from: None,
             why: why.to_owned(),
         }

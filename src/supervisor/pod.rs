@@ -25,6 +25,8 @@ use crate::kubernetes::pods::{ConfigMapMount, PodSight, Restarts, watch_config_m
 use crate::kubernetes::{Kube, OwnerSight, PointerMap, owner_of};
 use crate::telemetry::one_line;
 
+use super::changes::Part;
+
 /// For how long what owns the pod is taken for what it was.
 const OWNER_FRESH: Duration = Duration::from_secs(2);
 
@@ -45,10 +47,10 @@ pub(super) enum News {
     Other(String, PodState),
     /// The leader's IP address, with Kubernetes HA; `None`: there is none.
     Leader(Option<String>),
-    /// The files in the ConfigMap that Flink's configuration is mounted from; `None`: it is gone.
-    Configuration(Option<Files>),
+    /// The files in the ConfigMap that this is mounted from; `None`: it is gone.
+    Configuration(Part, Option<Files>),
     /// That ConfigMap cannot be watched.
-    NoConfiguration(String),
+    NoConfiguration(Part, String),
     /// A watch is interrupted; it goes on by itself.
     Away(String),
 }
@@ -152,14 +154,14 @@ impl Pod {
         });
     }
 
-    /// Watches the ConfigMap that Flink's configuration is mounted from, from now on.
-    pub(super) fn watch_configuration(&self, mount: ConfigMapMount) {
+    /// Watches the ConfigMap that `part` is mounted from, from now on.
+    pub(super) fn watch_configuration(&self, part: Part, mount: ConfigMapMount) {
         let (sender, mut map) = (self.sender.clone(), watch_config_map(&self.kube, mount));
         tokio::spawn(async move {
             while let Some(seen) = next(&mut map, &sender).await {
                 let news = match seen {
-                    Ok(files) => News::Configuration(files),
-                    Err(error) => News::NoConfiguration(one_line(&error, 300)),
+                    Ok(files) => News::Configuration(part, files),
+                    Err(error) => News::NoConfiguration(part, one_line(&error, 300)),
                 };
                 if sender.send(news).await.is_err() {
                     return;

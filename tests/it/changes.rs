@@ -8,6 +8,8 @@ use serde_json::Value;
 use crate::rescale::{adaptive, parallelism};
 use crate::support::{Cluster, Process, Version, eventually, wait_until};
 
+mod arguments;
+
 const KILLED: i32 = -9;
 
 /// A key that Flink shows and that changes nothing.

@@ -86,6 +86,7 @@ impl Start {
             standalone: true,
             job_id: None,
             directory: PathBuf::new(),
+            arguments_file: None,
             files: BTreeMap::new(),
             ordered: false,
             unreadable: None,

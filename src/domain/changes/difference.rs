@@ -81,6 +81,9 @@ pub struct KeyChange {
     pub after: Option<String>,
 }
 
+/// How the job's arguments are called among the names of what differs.
+const ARGUMENTS: &str = "the job's arguments";
+
 /// What differs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Difference {
@@ -88,6 +91,8 @@ pub struct Difference {
     pub keys: Vec<KeyChange>,
     /// Other files, by name.
     pub files: Vec<String>,
+    /// The job's arguments do.
+    pub arguments: bool,
 }
 
 impl Difference {
@@ -102,20 +107,21 @@ impl Difference {
         Self {
             keys: keys.collect(),
             files: differing(&before.others, &after.others).cloned().collect(),
+            arguments: before.arguments != after.arguments,
         }
     }
 
     /// Nothing does.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty() && self.files.is_empty()
+        self.keys.is_empty() && self.files.is_empty() && !self.arguments
     }
 
     /// Only the parallelism does.
     #[must_use]
     pub fn only_parallelism(&self) -> bool {
         let known = |change: &KeyChange| PARALLELISM.contains(&change.key.as_str());
-        self.files.is_empty() && self.keys.iter().all(known)
+        self.files.is_empty() && !self.arguments && self.keys.iter().all(known)
     }
 
     /// Whether keyed state is kept by something else: native savepoints of one state backend are unreadable for another.
@@ -155,7 +161,9 @@ impl Difference {
     pub fn names(&self) -> String {
         const MOST: usize = 8;
         let keys = self.keys.iter().map(|change| change.key.as_str());
-        let all: Vec<&str> = keys.chain(self.files.iter().map(String::as_str)).collect();
+        let files = self.files.iter().map(String::as_str);
+        let arguments = self.arguments.then_some(ARGUMENTS);
+        let all: Vec<&str> = arguments.into_iter().chain(keys).chain(files).collect();
         let more = all.len().saturating_sub(MOST);
         let names = all.into_iter().take(MOST).collect::<Vec<_>>().join(", ");
         match more {
@@ -172,6 +180,24 @@ fn differing<'a>(
     let all: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     all.into_iter()
         .filter(|key| before.get(*key) != after.get(*key))
+}
+
+/// The job's arguments as they may be shown: the value of an option with such a name is a secret.
+#[must_use]
+pub fn shown_arguments(arguments: &[String]) -> Vec<String> {
+    let mut name = "";
+    let shown = arguments.iter().map(|argument| {
+        let option = argument.starts_with('-');
+        let text = match argument.split_once('=').filter(|_| option) {
+            Some((name, value)) => format!("{name}={}", shown(name, value)),
+            // A name by itself may say what it is the name of.
+            None if option => argument.clone(),
+            None => shown(name, argument).to_owned(),
+        };
+        name = if option { argument } else { "" };
+        text
+    });
+    shown.collect()
 }
 
 /// A value as it may be shown.

@@ -11,7 +11,7 @@ fn content(keys: &[(&str, &str)]) -> Content {
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
     Content {
         keys: keys.collect(),
-        others: Files::new(),
+        ..Content::default()
     }
 }
 

@@ -12,6 +12,7 @@ fn order() -> StartOrder {
         set: BTreeMap::from([("state.checkpoints.dir".to_owned(), "file:///own".to_owned())]),
         remove: Vec::new(),
         args: vec!["--allowNonRestoredState".to_owned()],
+        job_args: Vec::new(),
         restore_from: None,
         why: String::new(),
     }

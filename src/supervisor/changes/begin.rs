@@ -1,11 +1,9 @@
 //! With which configuration Flink is started, and where the user's one comes from.
 
-use std::path::Path;
-
 use jiff::Timestamp;
 use tracing::info;
 
-use super::{Object, Running};
+use super::Running;
 use crate::changes::content;
 use crate::control::{Prepare, Reply};
 use crate::domain::budget::after;
@@ -13,7 +11,6 @@ use crate::domain::changes::{Content, Files, OnChange, Record, Start, Version, a
 use crate::domain::pointer::{APPLICATION, JobEntry, TriggerReason};
 use crate::domain::supervise::Process;
 use crate::flink::version::FlinkVersion;
-use crate::kubernetes::pods::ConfigMapMount;
 use crate::supervisor::Supervisor;
 use crate::supervisor::cluster::is_application;
 
@@ -26,6 +23,7 @@ impl Supervisor {
         if flink.ordered {
             return None;
         }
+        self.changes.arguments_file = flink.arguments_file.clone();
         let refused = flink
             .unreadable
             .clone()
@@ -37,10 +35,7 @@ impl Supervisor {
         if !managed {
             return refused;
         }
-        let files = match &self.changes.object {
-            Object::Seen(files) => files.clone(),
-            Object::Unwatched | Object::Awaited => flink.files.clone(),
-        };
+        let files = self.newest_files(&flink.files);
         let wanted = content(&files, version);
         let named = wanted
             .as_ref()
@@ -71,7 +66,8 @@ impl Supervisor {
             }
         };
         self.keep_for_start(next, &chosen, version).await;
-        (chosen != flink.files).then_some(Reply::Configure { files: chosen })
+        let given = self.without_secrets(flink.files.clone());
+        (chosen != given).then_some(Reply::Configure { files: chosen })
     }
 
     /// A person has to decide where a job goes on that can go neither on nor back.
@@ -120,74 +116,6 @@ impl Supervisor {
         let going = self.shutdown.is_some() || self.is_told_to_go() || self.gave_up_lock();
         let managed = self.settings.on_config_change != OnChange::Ignore;
         managed && !going && self.changes.running.is_some() && self.configurations().trial.is_some()
-    }
-
-    /// The ConfigMap that is mounted where Flink's configuration is.
-    pub(super) fn configuration_map(&self, directory: Option<&Path>) -> Option<&ConfigMapMount> {
-        let pod = self.pod.as_ref()?;
-        let directory = directory.or(self.changes.directory.as_deref())?;
-        let mounts = &pod.me.as_ref()?.config_maps;
-        mounts
-            .iter()
-            .find(|mount| mount.container == pod.container() && Path::new(&mount.path) == directory)
-    }
-
-    /// In a pod the ConfigMap itself is watched: the kubelet brings it into the directory up to a minute later.
-    pub(super) fn watch_configuration(&mut self, flink: &Prepare) {
-        self.changes.directory = Some(flink.directory.clone());
-        self.watch_map();
-    }
-
-    /// Another policy: what was told of is judged anew.
-    pub(in crate::supervisor) fn policy_of_changes_is_new(&mut self) {
-        self.changes.told = None;
-        if self.changes.running.is_some() {
-            self.watch_map();
-        }
-    }
-
-    fn watch_map(&mut self) {
-        if self.settings.on_config_change == OnChange::Ignore {
-            // Nothing is done in a hurry, so no right on it is asked for.
-            return;
-        }
-        let mount = self.configuration_map(None).cloned();
-        let Some((mount, pod)) = mount.zip(self.pod.as_ref()) else {
-            return;
-        };
-        if self.changes.object == Object::Unwatched && !self.changes.blind {
-            self.changes.object = Object::Awaited;
-            pod.watch_configuration(mount);
-        }
-    }
-
-    /// The watch has shown what stands in the ConfigMap; `None`: it is gone.
-    pub(in crate::supervisor) fn see_configuration(&mut self, files: Option<Files>) {
-        match files {
-            Some(files) => {
-                if matches!(self.changes.object, Object::Seen(_)) {
-                    self.changes.seen_at = Some(Timestamp::now());
-                }
-                self.changes.object = Object::Seen(files);
-            }
-            // One that is made again, as some tools do: what stood there stays until then.
-            None if self.changes.object == Object::Awaited => {
-                self.changes.object = Object::Unwatched;
-            }
-            None => {}
-        }
-    }
-
-    /// The ConfigMap cannot be watched: the directory has to do.
-    pub(in crate::supervisor) fn cannot_see_configuration(&mut self, why: &str) {
-        info!(
-            why,
-            "The ConfigMap with Flink's configuration cannot be watched: its changes are seen when the kubelet brings them"
-        );
-        self.changes.blind = true;
-        if self.changes.object == Object::Awaited {
-            self.changes.object = Object::Unwatched;
-        }
     }
 
     /// Flink runs, and this is what it was started with.

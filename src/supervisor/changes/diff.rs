@@ -3,7 +3,7 @@
 use super::Running;
 use crate::changes::content;
 use crate::control::{DiffReport, Reply};
-use crate::domain::changes::{Change, Difference, Files, shown};
+use crate::domain::changes::{Change, Difference, Files, shown, shown_arguments};
 use crate::supervisor::Supervisor;
 
 impl Supervisor {
@@ -15,7 +15,7 @@ impl Supervisor {
                 "Flink does not run here, or a session cluster does: there is nothing to compare with",
             );
         };
-        let Some(files) = self.changes.wanted().cloned() else {
+        let Some(files) = self.wanted_files() else {
             return later("the configuration has not been seen yet; try again");
         };
         let mut report = self.report_of(running, &files);
@@ -53,6 +53,10 @@ impl Supervisor {
                 report.keys.insert(change.key, both);
             }
             report.files = difference.files;
+            if difference.arguments {
+                let all = [&running.content, &wanted];
+                report.arguments = Some(all.map(|it| shown_arguments(&it.arguments)));
+            }
         }
         report
     }
