@@ -62,7 +62,7 @@ test-all: test test-matrix
 # What does something to the node itself, to the directory behind its volumes, or to the whole cluster: left out where the
 # cluster is not our own.
 OWN_NODE := away:: baseline:: injection:: lost_node:: metrics:: object_store:: a_deleted_namespace a_drain_of_the_node a_killed_jobmanager \
-	a_killed_sidecar a_new_image a_restart_of_the_kubelet an_orderly_shutdown an_upgrade_changes
+	a_killed_sidecar a_new_image a_restart_of_the_kubelet an_orderly_shutdown an_upgrade_changes the_documented_pipelines
 
 # Scenarios whose parts are in others as well: only in `make test-all`, or by name.
 ONLY_ALL := a_bare_pod a_suspended_job a_standalone_job_with_the_annotation in_standalone_mode_a_good_edit

@@ -1,4 +1,5 @@
-//! The Helm chart: what it renders, what it refuses, and that a real API server does with its conditions what they say.
+//! The Helm chart: what it renders, what it refuses, and that a real API server does with its conditions what they say. And the
+//! pipelines beside it.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,6 +21,8 @@ mod conditions;
 mod install;
 #[path = "chart/monitoring.rs"]
 mod monitoring;
+#[path = "chart/pipelines.rs"]
+mod pipelines;
 #[path = "chart/render.rs"]
 mod render;
 #[path = "chart/values.rs"]

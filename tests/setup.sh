@@ -24,6 +24,8 @@
 #   kubernetes        kube-apiserver, kubelet and so on         prints the directory
 #   etcd, coredns     what else a cluster consists of             print the binary
 #   helm              Helm, for deploy/chart                      prints the binary
+#   actionlint        what knows GitHub's workflows               prints the binary
+#   check-jsonschema  what knows GitLab's pipelines, and others   prints its PYTHONPATH
 #   cert-manager      its controller, its cainjector and its   prints the directory
 #                     custom resources
 #   node              containerd, runc and what else a node       prints the archive of the sandbox image
@@ -500,6 +502,21 @@ part_helm() {
     echo "$CACHE/helm/$HELM/helm"
 }
 
+part_actionlint() {
+    build "$CACHE/actionlint/$ACTIONLINT" make_go "github.com/rhysd/actionlint/cmd/actionlint@$ACTIONLINT"
+    echo "$CACHE/actionlint/$ACTIONLINT/actionlint"
+}
+
+part_check-jsonschema() {
+    build "$CACHE/check-jsonschema/$CHECK_JSONSCHEMA" make_check_jsonschema
+    echo "$CACHE/check-jsonschema/$CHECK_JSONSCHEMA"
+}
+
+# The schemas are in the package.
+make_check_jsonschema() {
+    quietly python3 -m pip install -q --root-user-action=ignore --target "$1" "check-jsonschema==$CHECK_JSONSCHEMA"
+}
+
 part_cert-manager() {
     local version
     version=$(sed -n 's|.*github.com/cert-manager/cert-manager \(v[0-9.]*\).*|\1|p' "$MODULES/cert-manager/go.mod")
@@ -679,7 +696,7 @@ main() {
             start "$1" "$2"
             shift
             ;;
-        beam | s3 | gcs | azurite | prometheus | prometheus-3 | metrics-proxies | chromium | versions | kubernetes | etcd | coredns | helm | cert-manager | node | base-image | images) start "$1" ;;
+        beam | s3 | gcs | azurite | prometheus | prometheus-3 | metrics-proxies | chromium | versions | kubernetes | etcd | coredns | helm | actionlint | check-jsonschema | cert-manager | node | base-image | images) start "$1" ;;
         stores) for part in s3 gcs azurite "s3-plugin $FLINK_1" "s3-plugin $FLINK_2"; do start $part; done ;;
         default) for version in $FLINK_1 $FLINK_2; do start java-args "$version"; done ;;
         cluster) for part in kubernetes etcd coredns helm node images; do start "$part"; done ;;

@@ -74,7 +74,7 @@ pub(super) fn run(args: &CheckArgs, env: Vec<(OsString, OsString)>) -> anyhow::R
 
 /// The first report that passes, or the last one in the time there is.
 async fn until_good(args: &CheckArgs, settings: &Settings) -> anyhow::Result<Report> {
-    let kube = match Kube::connect(None).await {
+    let kube = match Kube::of_caller(None).await {
         Ok(kube) => kube,
         Err(error) => return Ok(Report::refused(&error.to_string())),
     };

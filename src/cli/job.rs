@@ -174,7 +174,7 @@ async fn target(common: &Common) -> anyhow::Result<Target> {
         let text = format!("{:?} is no cluster id", common.cluster_id);
         return Err(failure(text, USAGE));
     }
-    let kube = Kube::connect(common.namespace.as_deref()).await;
+    let kube = Kube::of_caller(common.namespace.as_deref()).await;
     let kube = kube.map_err(|error| failure(one_line(&error, 400), USAGE))?;
     Ok(Target::new(kube, &common.cluster_id, common.timeout))
 }

@@ -122,7 +122,7 @@ pub(super) fn open(
     if !is_map(kubernetes, settings) {
         return Store::file(&settings.pointer).map_err(|error| pointer_error(&error));
     }
-    let kube = runtime.block_on(Kube::connect(settings.pod_namespace.as_deref()));
+    let kube = runtime.block_on(Kube::of_caller(settings.pod_namespace.as_deref()));
     let kube = kube.map_err(|error| failure(one_line(&error, 400), USAGE))?;
     let map = PointerMap::new(&kube, &settings.cluster_id);
     Ok(Store::Map(Box::new(MapStore::without_copy(map))))

@@ -19,15 +19,16 @@ pub enum JobError {
 impl From<KubeError> for JobError {
     fn from(error: KubeError) -> Self {
         match error {
-            // Not a pod's account, as in a pod, but whoever runs the pipeline.
+            // Whoever runs the pipeline needs what its own Role has.
             KubeError::Forbidden {
+                who,
                 verb,
                 resource,
                 group,
                 name,
             } => Self::Refused(format!(
-                "you may not {verb} {resource} {name}: add {{apiGroups: [\"{group}\"], resources: [{resource}], verbs: \
-                 [{verb}]}} to your Role, as in deploy/rbac-ci.yaml"
+                "{who} may not {verb} {resource} {name}: add {{apiGroups: [\"{group}\"], resources: [{resource}], verbs: \
+                 [{verb}]}} to its Role, as in deploy/rbac-ci.yaml"
             )),
             KubeError::Unauthorized => Self::Refused(
                 "the Kubernetes API server does not accept the user of the kubeconfig: check its token or certificate"

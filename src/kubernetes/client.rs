@@ -61,6 +61,21 @@ impl Kube {
         Self::with_config(config, namespace)
     }
 
+    /// For a command of a person or a pipeline: with `KUBECONFIG`, also where that stands in a pod, as that of a CI runner. Without
+    /// one as [`Kube::connect`].
+    ///
+    /// # Errors
+    /// When what it names cannot be used, or there is neither it nor a service account.
+    pub async fn of_caller(namespace: Option<&str>) -> Result<Self, KubeError> {
+        let named = std::env::var_os("KUBECONFIG").is_some_and(|path| !path.is_empty());
+        if !named {
+            return Self::connect(namespace).await;
+        }
+        let config = Config::from_kubeconfig(&KubeConfigOptions::default()).await;
+        let setup = |error| KubeError::Setup(crate::telemetry::one_line(&error, 300));
+        Self::with_config(config.map_err(setup)?, namespace)
+    }
+
     /// A client with a configuration made elsewhere.
     ///
     /// # Errors

@@ -33,12 +33,14 @@ pub enum KubeError {
         /// What happened instead.
         why: String,
     },
-    /// The service account has not the right.
+    /// Who asks has not the right.
     #[error(
-        "this pod's service account may not {verb} {resource} {name}: {}",
+        "{who} may not {verb} {resource} {name}: {}",
         remedy(verb, resource, group, name)
     )]
     Forbidden {
+        /// As whom the API server knows it.
+        who: String,
         /// The verb.
         verb: &'static str,
         /// The resource.
@@ -50,7 +52,8 @@ pub enum KubeError {
     },
     /// The API server does not know who asks.
     #[error(
-        "the Kubernetes API server does not accept this pod's token: check that its service account exists and that its token is mounted"
+        "the Kubernetes API server does not accept who asks: check the token or certificate of the kubeconfig, or in a pod that its \
+         service account exists and that its token is mounted"
     )]
     Unauthorized,
     /// There is no such object.
@@ -157,6 +160,7 @@ impl KubeError {
             (403, _) if terminating(status) => Self::Gone { resource, name },
             // A quota and an admission webhook answer 403 too; only a missing right says "cannot".
             (403, _) if message.contains(" cannot ") => Self::Forbidden {
+                who: who(message),
                 verb: attempt.verb,
                 resource,
                 group: attempt.group,
@@ -190,6 +194,23 @@ impl KubeError {
             name: attempt.name.to_owned(),
             why: shorten(why),
         }
+    }
+}
+
+/// Who is refused, out of `… is forbidden: User "system:serviceaccount:NAMESPACE:NAME" cannot …`.
+fn who(message: &str) -> String {
+    let user = message
+        .split_once("User \"")
+        .and_then(|(_, rest)| rest.split_once("\" cannot "));
+    let Some((user, _)) = user else {
+        return "who asks".to_owned();
+    };
+    let account = user
+        .strip_prefix("system:serviceaccount:")
+        .and_then(|it| it.split_once(':'));
+    match account {
+        Some((namespace, name)) => format!("service account {name} of namespace {namespace}"),
+        None => format!("user {user}"),
     }
 }
 
@@ -238,5 +259,42 @@ fn shorten(text: &str) -> String {
     match text.char_indices().nth(TEXT) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forbidden(user: &str) -> String {
+        let mut status = Status::failure(
+            &format!(
+                "configmaps \"drey-a\" is forbidden: User \"{user}\" cannot get resource \"configmaps\""
+            ),
+            "Forbidden",
+        );
+        status.code = 403;
+        let attempt = Attempt {
+            verb: "get",
+            resource: "configmaps",
+            group: "",
+            name: "drey-a",
+        };
+        KubeError::refused(attempt, &status).to_string()
+    }
+
+    #[test]
+    fn a_missing_right_names_who_has_not_got_it_and_the_rule() {
+        let rule = r#"add {apiGroups: [""], resources: [configmaps], resourceNames: [drey-a], verbs: [get]} to its Role"#;
+        assert_eq!(
+            forbidden("system:serviceaccount:prod:flink"),
+            format!(
+                "service account flink of namespace prod may not get configmaps drey-a: {rule}"
+            )
+        );
+        assert_eq!(
+            forbidden("jane@example.org"),
+            format!("user jane@example.org may not get configmaps drey-a: {rule}")
+        );
     }
 }

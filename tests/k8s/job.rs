@@ -1,10 +1,10 @@
-//! What a CD pipeline does: two commands that stop and start a job, an upgrade, a night without pods.
+//! What a person does with a job from outside its pods: an upgrade, a night without pods, a fork.
 
 use std::process::Output;
 
 use serde_json::{Value, json};
 
-use crate::support::{JOB_MANAGER, Job, Mode, Run, TASK_MANAGER, Version, plain_path, wait_until};
+use crate::support::{Job, Mode, Run, TASK_MANAGER, Version, plain_path, wait_until};
 
 /// Runs `drey job` as a pipeline does, with nothing but a kubeconfig.
 fn drey(job: &Job, args: &[&str]) -> Output {
@@ -33,48 +33,10 @@ fn done(job: &Job, args: &[&str]) -> String {
     text.trim().to_owned()
 }
 
-/// The manifests, as a file that `kubectl apply` takes.
-fn manifests(job: &Job) -> tempfile::NamedTempFile {
-    let items = job.standalone();
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
-    let file = tempfile::NamedTempFile::with_suffix(".json").unwrap();
-    std::fs::write(file.path(), list.to_string()).unwrap();
-    file
-}
-
 fn resumed_from(job: &Job, path: &str) -> Run {
     let run = job.wait_running();
     assert_eq!(run.restored().as_deref(), Some(&*plain_path(path)));
     run
-}
-
-#[test]
-fn a_pipeline_of_two_commands_stops_and_starts_a_job() {
-    let job = Job::only("pipeline", Mode::Standalone, Version::v2());
-    assert!(done(&job, &["stop"]).starts_with("there is no cluster example"));
-    job.start_and_work();
-
-    let path = done(&job, &["stop"]);
-    assert_eq!(job.pointer(), Some(plain_path(&path)));
-    for pods in [JOB_MANAGER, TASK_MANAGER] {
-        assert_eq!(job.namespace.pods(pods), Vec::<Value>::new());
-    }
-    let file = manifests(&job);
-    let (kubectl, namespace) = (job.namespace.node.program(), &job.namespace.name);
-    let file = file.path().display().to_string();
-    let apply = [
-        kubectl,
-        "apply",
-        "--namespace",
-        namespace,
-        "--filename",
-        &file,
-    ];
-    let from = done(&job, &[&["start", "--"], &apply[..]].concat());
-
-    assert_eq!(from, path);
-    resumed_from(&job, &path);
-    job.stop_and_judge(1000);
 }
 
 #[test]
@@ -122,6 +84,42 @@ fn a_suspended_job_has_no_pods_and_resumes_from_its_savepoint() {
 
     assert_eq!(done(&job, &["resume"]), path);
     resumed_from(&job, &path);
+    job.stop_and_judge(1000);
+}
+
+/// No right but to change the pointer's ConfigMap, and the pods stay.
+#[test]
+fn an_annotation_holds_a_job_in_its_pods_until_it_is_taken_away() {
+    let job = Job::only("annotation", Mode::Native, Version::v2());
+    let before = job.start_and_work();
+    let annotate = |value: &str| {
+        job.kubectl(&["annotate", "configmap", "drey-example", value]);
+    };
+    let status = |pod: &str| {
+        job.kubectl(&[
+            "exec",
+            pod,
+            "--container=drey",
+            "--",
+            "/drey/drey",
+            "status",
+        ])
+    };
+
+    annotate("drey.io/suspend=true");
+    job.wait_told("Suspended", "drey.io/suspend holds the job");
+    let savepoint = job.pointer().unwrap();
+    assert!(savepoint.starts_with("/state/savepoints/"), "{savepoint}");
+    let said = status(&before.pod);
+    assert!(said.contains("Flink    is not running"), "{said}");
+    assert!(said.contains("SUSPENDED"), "{said}");
+
+    annotate("drey.io/suspend-");
+    let after = resumed_from(&job, &savepoint);
+    assert_ne!(after.job, before.job);
+    assert_eq!(after.pod, before.pod, "the pods stay");
+    let said = status(&after.pod);
+    assert!(!said.contains("SUSPENDED"), "{said}");
     job.stop_and_judge(1000);
 }
 

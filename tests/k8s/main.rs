@@ -33,6 +33,7 @@ mod lost_node;
 mod metrics;
 mod moves;
 mod object_store;
+mod pipelines;
 mod plain;
 mod rights;
 mod rollouts;

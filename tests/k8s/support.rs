@@ -16,7 +16,7 @@ mod webhook;
 
 pub use installation::{ROOT, Version};
 pub use job::{JOB_MANAGER, Job, Mode, TASK_MANAGER};
-pub use manifests::{flink_container, load, parse, pod_spec, with_ordinary_sidecar};
+pub use manifests::{flink_container, load, parse, pod_spec, use_images, with_ordinary_sidecar};
 pub use node::{output, output_of};
 pub use rest::Rest;
 pub use run::{Run, plain_path, status};

@@ -117,7 +117,8 @@ fn a_missing_right_is_named_as_a_role_would_have_it() {
         let Err(JobError::Refused(text)) = refused else {
             panic!("{refused:?}");
         };
-        assert!(text.starts_with("you may not list deployments"), "{text}");
+        let who = format!("user {} may not list deployments", world.name);
+        assert!(text.starts_with(&who), "{text}");
         assert!(
             text.contains("resources: [deployments], verbs: [list]"),
             "{text}"

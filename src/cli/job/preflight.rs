@@ -51,7 +51,11 @@ pub(super) fn run(
     let runtime = runtime()?;
     let path = match &args.savepoint {
         Some(path) => path.clone(),
-        None => runtime.block_on(newest(&settings))?,
+        None => match runtime.block_on(newest(&settings))? {
+            Some(path) => path,
+            // The first deployment of a pipeline that always looks.
+            None => return nothing_to_compare(args.output),
+        },
     };
     let bytes = runtime.block_on(metadata_of(&settings, &path))?;
     let metadata = metadata::parse(&bytes)
@@ -72,12 +76,21 @@ fn read(file: &Path) -> anyhow::Result<String> {
         .map_err(|error| failure(format!("could not read {}: {error}", file.display()), USAGE))
 }
 
-async fn newest(settings: &Settings) -> anyhow::Result<String> {
-    let kube = Kube::connect(settings.pod_namespace.as_deref()).await;
+fn nothing_to_compare(output: Output) -> anyhow::Result<ExitCode> {
+    let none = Preflight {
+        left_behind: Vec::new(),
+        empty: Vec::new(),
+    };
+    let value = json!({"restore-point": null, "preflight": none});
+    let text = "No restore point is recorded yet, so there is nothing to compare with.\n";
+    print(output, text, &value)
+}
+
+async fn newest(settings: &Settings) -> anyhow::Result<Option<String>> {
+    let kube = Kube::of_caller(settings.pod_namespace.as_deref()).await;
     let kube = kube.map_err(|error| failure(one_line(&error, 400), USAGE))?;
     let target = Target::new(kube, &settings.cluster_id, Duration::ZERO);
-    let newest = target.newest().await.map_err(failed)?;
-    newest.ok_or_else(|| failure(format!("{} has no restore point", target.name()), 1))
+    target.newest().await.map_err(failed)
 }
 
 async fn metadata_of(settings: &Settings, path: &str) -> anyhow::Result<Vec<u8>> {

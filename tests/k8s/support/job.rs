@@ -214,7 +214,7 @@ impl Job {
 
     /// The rights of `deploy/rbac.yaml`. With Drey, and where Flink itself needs none, those of Flink are left out, so that
     /// each scenario shows what Drey needs.
-    fn rights(&self) -> Vec<Value> {
+    pub fn rights(&self) -> Vec<Value> {
         let mut rights = manifests::load("rbac.yaml");
         if self.form != Form::Plain && matches!(self.mode, Mode::Standalone | Mode::Session) {
             rights.retain(|object| {
