@@ -6,6 +6,7 @@
 mod certificate;
 mod flink;
 pub mod gather;
+mod health;
 mod jobs;
 mod kept;
 pub(crate) mod pods;

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::flink::FlinkConfig;
 use super::rights::{self, Needed};
 use super::storage::{self, Place};
-use super::{Blind, Finding, Sight, kept, pods, rescaling, rough, table};
+use super::{Blind, Finding, Sight, health, kept, pods, rescaling, rough, table};
 use crate::domain::changes::Record;
 use crate::domain::pointer::{JobEntry, PointKind, Pointer, RestorePoint};
 use crate::domain::pointer_map::{Document, Sight as Seen};
@@ -41,11 +41,17 @@ impl Cluster {
         format!("{}/{}", self.namespace, self.id)
     }
 
+    /// A person's annotation holds its job.
+    pub(super) fn is_suspended(&self) -> bool {
+        let document = self.pointer.as_ref().ok().and_then(Option::as_ref);
+        document.is_some_and(|document| document.suspended)
+    }
+
     fn good(&self) -> Option<&Pointer> {
         self.pointer.as_ref().ok()?.as_ref()?.pointer.good()
     }
 
-    fn entries(&self) -> impl Iterator<Item = (&String, &JobEntry)> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&String, &JobEntry)> {
         self.good().into_iter().flat_map(|pointer| &pointer.jobs)
     }
 }
@@ -83,6 +89,7 @@ pub(super) fn findings(cluster: &Cluster, now: Timestamp) -> Vec<Finding> {
     let mut all = vec![pointer(cluster, now)];
     all.extend(cluster.points.iter().map(restore_point));
     all.extend(cluster.good().and_then(|it| kept::retention(it, now)));
+    all.extend(health::finding(cluster));
     if let Some(configuration) = &cluster.configuration {
         match configuration {
             Ok(configuration) => {

@@ -123,6 +123,8 @@ checks! {
         "There is one, it is not on the pod's own disk, and the pods can write, list and read it: proved by the last savepoint, which the sidecar has read back.";
     CHECKPOINTING = "checkpointing", Jobs, "Checkpoints",
         "An interval is configured, and a directory. Drey itself keeps them (`RETAIN_ON_CANCELLATION`).";
+    HEALTH = "health", Jobs, "Health",
+        "The job gets on: no restart loop and no stuck checkpoints, as its supervisor has noted in the pointer; or it is suspended by its annotation.";
     RETENTION = "retention", Jobs, "Retention",
         "Old savepoints that are to be deleted are, within the hour.";
     HIGH_AVAILABILITY = "high-availability", Jobs, "High availability",

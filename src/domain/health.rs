@@ -94,6 +94,38 @@ impl fmt::Display for AilmentKind {
     }
 }
 
+/// An ailment as the pointer has it, for those who cannot ask the job's supervisor.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Noted {
+    /// What it is.
+    pub kind: AilmentKind,
+    /// When it was seen first.
+    pub since: Timestamp,
+    /// In words, as they were then.
+    pub text: String,
+}
+
+/// The longest text that is noted, in characters.
+const NOTED: usize = 300;
+
+/// What is to be noted now; `None`: that is noted already. Words that change are no reason to write.
+#[must_use]
+pub fn noted(known: &[Noted], found: &[Ailment], now: Timestamp) -> Option<Vec<Noted>> {
+    let before = |ailment: &Ailment| known.iter().find(|noted| noted.kind == ailment.kind);
+    if known.len() == found.len() && found.iter().all(|it| before(it).is_some()) {
+        return None;
+    }
+    let note = |ailment: &Ailment| {
+        before(ailment).cloned().unwrap_or_else(|| Noted {
+            kind: ailment.kind,
+            since: now,
+            text: ailment.text.chars().take(NOTED).collect(),
+        })
+    };
+    Some(found.iter().map(note).collect())
+}
+
 /// Everything that is wrong with a job, each kind at most once.
 #[must_use]
 pub fn diagnose(limits: &Limits, seen: &Sight<'_>) -> Vec<Ailment> {
@@ -281,5 +313,23 @@ mod tests {
         );
         checkpoints.failed.pop();
         assert_eq!(kinds(&healthy(&checkpoints)), []);
+    }
+
+    #[test]
+    fn an_ailment_is_noted_once_with_the_time_it_began_and_is_gone_when_it_is_over() {
+        let ailment = |kind, text: &str| Ailment {
+            kind,
+            text: text.to_owned(),
+        };
+        let looping = ailment(AilmentKind::RestartLoop, "5 times");
+        assert_eq!(noted(&[], &[], at(1)), None);
+        let first = noted(&[], std::slice::from_ref(&looping), at(1)).expect("it is new");
+        let again = ailment(AilmentKind::RestartLoop, "6 times");
+        assert_eq!(noted(&first, std::slice::from_ref(&again), at(2)), None);
+        let stuck = ailment(AilmentKind::StuckCheckpoints, &"x".repeat(1000));
+        let both = noted(&first, &[again, stuck], at(3)).expect("another one");
+        assert_eq!(both[0], first[0]);
+        assert_eq!((both[1].since, both[1].text.len()), (at(3), NOTED));
+        assert_eq!(noted(&both, &[], at(4)), Some(Vec::new()));
     }
 }

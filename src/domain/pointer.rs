@@ -10,6 +10,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::health::Noted;
 use super::job::{JobId, JobStatus};
 use super::path::{last_segment, without_scheme};
 use super::savepoint::{SavepointFormat, SavepointKind, TriggerId};
@@ -121,6 +122,9 @@ pub struct JobEntry {
     /// The last savepoint that was asked for by annotation.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub requested: Option<Requested>,
+    /// What is wrong with the job that runs.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub ailments: Vec<Noted>,
 }
 
 impl JobEntry {

@@ -10,7 +10,7 @@ use tracing::{debug, info, warn};
 use super::Supervisor;
 use crate::control::{Settled, SettledOutcome};
 use crate::domain::budget::{after, until};
-use crate::domain::health::{Ailment, AilmentKind, Checkpoints, Limits, Sight, diagnose};
+use crate::domain::health::{Ailment, AilmentKind, Checkpoints, Limits, Sight, diagnose, noted};
 use crate::domain::job::{JobId, JobView};
 use crate::domain::pointer::APPLICATION;
 use crate::domain::supervise::ready;
@@ -117,6 +117,7 @@ impl Supervisor {
         );
         let before = std::mem::replace(&mut job.health.ailments, found.clone());
         self.tell_health(key, &before, &found);
+        self.note_health(key, &found).await;
         self.start_anew(key, &found);
     }
 
@@ -154,6 +155,16 @@ impl Supervisor {
                 error = one_line(&error, 300),
                 "No failures known"
             ),
+        }
+    }
+
+    /// Where others can see the pointer it says so, too: `drey check` reads nothing else.
+    async fn note_health(&mut self, key: &str, found: &[Ailment]) {
+        let entry = self.pointer.jobs.get(key).filter(|_| self.pod.is_some());
+        let news = entry.and_then(|entry| noted(&entry.ailments, found, Timestamp::now()));
+        if let Some(news) = news {
+            self.update(key, |entry| entry.ailments.clone_from(&news))
+                .await;
         }
     }
 

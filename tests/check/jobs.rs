@@ -1,6 +1,7 @@
 //! What `drey check` says of pods and jobs.
 
-use drey::domain::pointer::{PointKind, Pointer, RestorePoint, TriggerReason};
+use drey::domain::health::{AilmentKind, Noted};
+use drey::domain::pointer::{PointKind, Pointer, RestorePoint, Run, RunId, TriggerReason};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -67,9 +68,32 @@ fn pointer(path: &str, took: i64) -> Pointer {
         superseded: false,
         claimed: false,
     };
-    pointer.entry("application").record(point, 10);
+    let entry = pointer.entry("application");
+    entry.record(point, 10);
+    entry.run = Some(Run {
+        id: RunId::from_bytes([7; 6]),
+        job_id: None,
+        parent: None,
+        checkpoint_dir: None,
+        savepoint_dir: None,
+        stored: now,
+        owner: String::new(),
+        flink_version: "2.3.0".to_owned(),
+    });
     pointer.seal();
     pointer
+}
+
+/// The pointer of a job that does not get on, as its supervisor has noted.
+fn ill() -> String {
+    let mut pointer = pointer("file:///state/savepoint-1", 3);
+    pointer.entry("application").ailments = vec![Noted {
+        kind: AilmentKind::RestartLoop,
+        since: "2026-01-02T03:04:05Z".parse().unwrap(),
+        text: "restart loop: tasks failed 7 times in the last 10 min".to_owned(),
+    }];
+    pointer.seal();
+    serde_json::to_string(&pointer).unwrap()
 }
 
 async fn record(world: &World, text: &str) {
@@ -185,6 +209,23 @@ async fn each_defect_of_pods_and_jobs_is_found() {
     said.is("task-manager-grace", "warning", "30 s");
     said.is("grace-period", "failed", "took 115.0 s");
     said.is("restore-point", "unknown", "in the file system of the pods");
+    said.is("health", "ok", "no restart loop");
+    let map = "/api/v1/namespaces/ill/configmaps/drey-example";
+    let held = json!({ "metadata": { "annotations": { "drey.io/suspend": "true" } } });
+    world.patch(map, held).await;
+    world
+        .check(&[])
+        .is("health", "ok", "suspended by the annotation");
+    let free = json!({ "metadata": { "annotations": { "drey.io/suspend": null } } });
+    world.patch(map, free).await;
+    record(&world, &ill()).await;
+    let said = world.check(&[]);
+    said.is(
+        "health",
+        "warning",
+        "job application: restart loop: tasks failed 7 times",
+    );
+    said.is("health", "warning", "since 2026-01-02T03:04:05Z");
     record(&world, "not what Drey wrote").await;
     world.check(&[]).is("pointer", "failed", "of no use");
     world

@@ -3,6 +3,7 @@ use std::error::Error;
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::health::AilmentKind;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).expect("a time that can be told")
@@ -381,11 +382,14 @@ prop_compose! {
         up in prop::option::of((run_id(), time(), any::<Option<i64>>())), history in prop::collection::vec(points(), 0..4),
         starts in prop::collection::vec(starts(), 0..3), disposals in prop::collection::vec(disposals(), 0..3),
         requested in prop::option::of((text(), time(), prop::option::of(text()), prop::option::of(text()))),
+        ailments in prop::collection::vec((time(), text()), 0..3),
     ) -> JobEntry {
         let ended = ended.map(|(at, owner)| Ended { status: JobStatus::Canceled, at, owner });
         let up = up.map(|(run, since, checkpoint)| Up { run, since, checkpoint });
+        let ailments = ailments.into_iter();
+        let ailments = ailments.map(|(since, text)| Noted { kind: AilmentKind::RestartLoop, since, text }).collect();
         let requested = requested.map(|(nonce, since, failure, answer)| Requested { nonce, since, failure, answer });
-        JobEntry { lineage, run, intent, ended, frozen, cleared, up, history, starts, disposals, requested }
+        JobEntry { lineage, run, intent, ended, frozen, cleared, up, history, starts, disposals, requested, ailments }
     }
 }
 
