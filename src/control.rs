@@ -374,6 +374,12 @@ pub struct Status {
     pub reachable: bool,
     /// A shutdown is under way.
     pub shutting_down: bool,
+    /// The annotation `drey.io/suspend` holds the job.
+    #[serde(default)]
+    pub suspended: bool,
+    /// What a start of Flink waits for.
+    #[serde(default)]
+    pub waits_for: Option<String>,
     /// The jobs, by key.
     pub jobs: BTreeMap<String, JobReport>,
 }

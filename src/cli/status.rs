@@ -96,6 +96,15 @@ fn text(status: &Status) -> String {
     if status.shutting_down {
         let _ = writeln!(text, "Shutdown under way");
     }
+    if status.suspended {
+        let name = status.pointer.trim_start_matches("configmap/");
+        let _ = writeln!(
+            text,
+            "SUSPENDED by the annotation drey.io/suspend; resume with: kubectl annotate configmap {name} drey.io/suspend-"
+        );
+    } else if let Some(why) = &status.waits_for {
+        let _ = writeln!(text, "Start waits: {why}");
+    }
     for (key, job) in &status.jobs {
         text.push_str(&job_text(key, job));
     }

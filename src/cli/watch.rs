@@ -145,7 +145,12 @@ fn lines(status: &Status) -> Vec<String> {
     } else {
         ""
     };
-    std::iter::once(format!("{flink}{shutdown}"))
+    let suspended = if status.suspended {
+        ", SUSPENDED by the annotation drey.io/suspend"
+    } else {
+        ""
+    };
+    std::iter::once(format!("{flink}{shutdown}{suspended}"))
         .chain(jobs)
         .collect()
 }

@@ -215,6 +215,8 @@ own! {
     lock_waits: HistogramVec = "drey_lock_wait_duration_seconds" {} [DURATIONS]
     /// Whether a start waits for its turn.
     lock_waiting: GaugeVec = "drey_lock_waiting" {}
+    /// Whether the annotation `drey.io/suspend` holds the job: it is stopped with a savepoint, or about to be, and no start goes on.
+    suspended: GaugeVec = "drey_suspended" {}
     /// Readings of Flink's own metrics.
     readings: IntCounterVec = "drey_flink_scrapes_total" { "outcome": Reading::NAMES }
     /// Lines of Flink's metrics that were left out: series that were there already (`duplicate`), lines that Prometheus does not

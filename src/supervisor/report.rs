@@ -19,15 +19,24 @@ impl Supervisor {
             rest_url: cluster.map(|cluster| cluster.url.to_string()),
             reachable: cluster.is_some_and(|cluster| cluster.reachable),
             shutting_down: self.shutdown.is_some(),
+            suspended: self.is_held_by_annotation(),
+            waits_for: self.start_waits_for(),
             jobs: self.job_reports(),
         };
-        own().lock_waiting(self.starting.is_some());
+        // What is held waits for a person, not for another pod.
+        own().lock_waiting(self.starting.is_some() && !status.suspended);
+        own().suspended(status.suspended);
         own().stand(status.reachable, &status.jobs, &self.pointer);
         self.status.send_if_modified(|old| {
             let changed = *old != status;
             *old = status;
             changed
         });
+    }
+
+    fn start_waits_for(&self) -> Option<String> {
+        let pod = self.pod.as_ref().filter(|_| self.starting.is_some())?;
+        Some(pod.waits_for.clone()).filter(|why| !why.is_empty())
     }
 
     /// What the status page shows.

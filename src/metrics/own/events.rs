@@ -176,6 +176,13 @@ impl Own {
             .set(f64::from(waits));
     }
 
+    /// Whether a person's annotation holds the job.
+    pub fn suspended(&self, held: bool) {
+        self.suspended
+            .with_label_values::<&str>(&[])
+            .set(f64::from(held));
+    }
+
     /// Flink's REST interface was asked.
     pub fn requested(&self, time: Duration, answered: bool) {
         let outcome = if answered { "answered" } else { "failed" };
