@@ -65,7 +65,7 @@ OWN_NODE := away:: baseline:: injection:: lost_node:: metrics:: object_store:: a
 	a_killed_sidecar a_new_image a_restart_of_the_kubelet an_orderly_shutdown an_upgrade_changes the_documented_pipelines
 
 # Scenarios whose parts are in others as well: only in `make test-all`, or by name.
-ONLY_ALL := a_bare_pod a_suspended_job a_standalone_job_with_the_annotation in_standalone_mode_a_good_edit
+ONLY_ALL := a_bare_pod a_suspended_job a_standalone_job_with_the_annotation in_standalone_mode_a_good_edit an_annotation_holds
 
 # One node for all scenarios, two of which run at a time. Without SCENARIO it ends with the tests, however they end.
 # With DREY_TEST_KUBECONFIG an existing cluster instead.
