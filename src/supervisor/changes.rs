@@ -6,6 +6,7 @@
 //! makes that start goes on with it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tracing::{info, warn};
@@ -346,10 +347,10 @@ impl Supervisor {
     /// Ends Flink to start it again; with `must_end` also where no savepoint can be taken.
     fn end_flink(&mut self, must_end: bool) {
         let now = Timestamp::now();
-        let patience = if must_end {
-            self.settings.shutdown_timeout
-        } else {
-            self.settings.savepoint_timeout
+        let patience = match must_end {
+            true if self.has_nothing_to_save() => Duration::ZERO,
+            true => self.settings.shutdown_timeout,
+            false => self.settings.savepoint_timeout,
         };
         let reason = TriggerReason::ConfigChange;
         let ask = self.stop_ask(APPLICATION, reason, now, after(now, patience), must_end);
@@ -360,6 +361,15 @@ impl Supervisor {
         job.evidence = Evidence::default();
         job.logged = None;
         self.changes.restarts = true;
+    }
+
+    /// No savepoint can be taken and no sink has committed anything since the start: waiting for the tasks would gain nothing.
+    fn has_nothing_to_save(&self) -> bool {
+        let job = self.jobs.get(APPLICATION);
+        job.is_some_and(|job| {
+            let runs = job.view.as_ref().is_none_or(ready);
+            !runs && job.watch.completed().is_none()
+        })
     }
 
     /// What any state backend reads, unless the user has decided.

@@ -164,7 +164,10 @@ fn a_configuration_that_kills_the_jobmanager_is_rolled_back_until_it_changes_aga
 #[test]
 fn a_job_that_does_not_come_up_in_time_gets_the_last_good_configuration_and_a_later_start_as_well()
 {
-    let cluster = supervised(Version::v1()).drey_env("DREY_CONFIG_CHANGE_TIMEOUT", "10s");
+    // A job that never ran has nothing to save, so the time that its Flink would have for that is not waited out.
+    let cluster = supervised(Version::v1())
+        .drey_env("DREY_CONFIG_CHANGE_TIMEOUT", "10s")
+        .drey_env("DREY_SHUTDOWN_TIMEOUT", "30m");
     let mut cluster = cluster.set("execution.checkpointing.timeout", "10 min");
     let _task_manager = cluster.task_manager();
     let mut drey = working(&cluster);
