@@ -80,7 +80,7 @@ struct Common {
 struct StopArgs {
     #[command(flatten)]
     common: Common,
-    /// The savepoint's format; canonical before a new minor version of Flink or another state backend
+    /// The savepoint's format; canonical before another state backend or a new major version of Flink
     #[arg(long, value_name = "canonical|native", value_parser = format)]
     format: Option<SavepointFormat>,
 }

@@ -289,6 +289,28 @@ fn state_that_the_new_job_has_no_operator_for_is_left_behind_only_where_that_is_
     }
 }
 
+/// The format in which a job is stopped by default, with both state backends.
+#[test]
+fn a_native_savepoint_of_flink_1_is_resumed_by_flink_2() {
+    for backend in ["hashmap", "rocksdb"] {
+        let cluster = Cluster::new(Version::v1()).set("state.backend.type", backend);
+        let mut task_manager = cluster.task_manager();
+        let savepoint = whole_run(&cluster);
+        task_manager.kill();
+        let said = cluster.drey_ok(&["inspect", savepoint.to_str().unwrap()]);
+        assert!(said.contains("native format"), "{said}");
+
+        let cluster = cluster.with_version(Version::v2());
+        let _task_manager = cluster.task_manager();
+        let mut drey = cluster.run();
+        settle(&cluster, &mut drey, 2);
+        assert_eq!(cluster.rest().restored().as_deref(), savepoint.to_str());
+        drey.term();
+        assert_eq!(drey.exit_code(), 0);
+        cluster.assert_exactly_once(500);
+    }
+}
+
 #[test]
 fn a_start_that_restored_something_else_freezes_the_pointer() {
     let cluster = Cluster::new(Version::v1());

@@ -39,11 +39,19 @@ fn resumed_from(job: &Job, path: &str) -> Run {
     run
 }
 
+/// What the JobManager's JVM takes of its memory at most, by its own words.
+fn heap(run: &Run) -> u64 {
+    let environment = run.rest.try_get("/jobmanager/environment").unwrap();
+    let options = environment["jvm"]["options"].as_array().unwrap();
+    let option = |it: &Value| it.as_str()?.strip_prefix("-Xmx")?.parse().ok();
+    options.iter().find_map(option).unwrap()
+}
+
 #[test]
 fn an_upgrade_changes_image_and_configuration_of_a_native_cluster_in_one_rollout() {
     let job = Job::only("upgrade", Mode::Native, Version::v2());
     let before = job.start_and_work();
-    let image = job.image_by_another_name();
+    let (image, largest) = (job.image_by_another_name(), heap(&before));
 
     let from = done(
         &job,
@@ -53,16 +61,29 @@ fn an_upgrade_changes_image_and_configuration_of_a_native_cluster_in_one_rollout
             &image,
             "--parallelism=1",
             "--set=restart-strategy.type=fixed-delay",
+            "--set=jobmanager.memory.process.size=1200m",
         ],
     );
 
     let after = job.wait_running_again(&before);
     assert_eq!(after.restored(), Some(plain_path(&from)));
     let map = job.kubectl(&["get", "configmap/flink-config-example", "-o", "json"]);
-    assert!(
-        map.contains(&image) && map.contains("restart-strategy.type"),
-        "{map}"
-    );
+    for changed in [&image, "restart-strategy.type", "1200m"] {
+        assert!(map.contains(changed), "no {changed}: {map}");
+    }
+    let deployment = job.namespace.get(&[job.deployment()]).unwrap();
+    let containers = deployment["spec"]["template"]["spec"]["containers"].as_array();
+    let flink = containers
+        .into_iter()
+        .flatten()
+        .find(|it| it["name"] == job.container())
+        .unwrap();
+    assert_eq!(flink["image"], json!(image));
+    for kind in ["requests", "limits"] {
+        assert_eq!(flink["resources"][kind]["memory"], "1200Mi", "{flink}");
+    }
+    let now = heap(&after);
+    assert!(now > largest, "a heap of {now} bytes, before {largest}");
     let sets = job.namespace.get(&["replicasets"]).unwrap();
     assert_eq!(
         sets["items"].as_array().map(Vec::len),

@@ -86,6 +86,14 @@ impl Cluster {
         cluster
     }
 
+    /// The same cluster with another version of Flink, from its next start on.
+    pub fn with_version(mut self, version: Version) -> Self {
+        self.installation = Installation::of(&version);
+        self.version = version;
+        let (key, value) = self.java_options();
+        self.set(&key, value)
+    }
+
     /// What the scripts need to start a JVM as the argument files do.
     fn java_options(&self) -> (String, String) {
         let key = if self.version.at_least(1, 18) {
