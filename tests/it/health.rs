@@ -7,7 +7,9 @@ use drey::domain::health::AilmentKind::{self, RestartLoop, StuckCheckpoints};
 use drey::domain::job::JobStatus;
 use drey::domain::pointer::APPLICATION;
 
-use crate::support::{Cluster, Process, Version};
+use serde_json::Value;
+
+use crate::support::{ApiServer, Cluster, Process, Version, wait_until};
 
 fn settle(cluster: &Cluster, drey: &mut Process) {
     drey.wait_for_log("Job is running");
@@ -77,6 +79,35 @@ fn a_restart_loop_is_told_once_and_so_is_its_end() {
     assert_eq!(drey.exit_code(), 0);
     watching.wait_for_logs(&["PROBLEM: restart loop", "no supervisor answers"]);
     cluster.assert_exactly_once(500);
+}
+
+/// What the pointer says of it, for `drey check` and others who cannot ask the supervisor.
+fn noted(api: &ApiServer) -> Value {
+    let map = api.kubectl(&["get", "configmap/drey-orders", "-o", "json"]);
+    let map: Value = serde_json::from_str(&map).unwrap();
+    let pointer = map["data"]["pointer.json"].as_str().unwrap();
+    let pointer: Value = serde_json::from_str(pointer).unwrap();
+    pointer["jobs"]["application"]["ailments"].clone()
+}
+
+#[test]
+fn in_a_pod_the_pointer_says_what_is_wrong_for_as_long_as_it_is() {
+    let api = ApiServer::start();
+    let uid = api.pod("orders-0");
+    let cluster = troubled(Version::v2(), "--fail-commit-file").in_pod(&api);
+    let _task_manager = cluster.task_manager();
+    let _launch = cluster.launch().in_container_of(&uid).go();
+    let mut sidecar = cluster.sidecar().in_container_of(&uid).go();
+    settle(&cluster, &mut sidecar);
+    assert_eq!(noted(&api), Value::Null);
+
+    trouble(&cluster, "");
+    wait_until("a note of the restart loop", || {
+        noted(&api)[0]["kind"] == "restart-loop"
+    });
+    assert_eq!(noted(&api).as_array().map(Vec::len), Some(1));
+    no_trouble(&cluster);
+    wait_until("no note any more", || noted(&api) == Value::Null);
 }
 
 #[test]
