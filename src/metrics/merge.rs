@@ -278,10 +278,11 @@ impl<'r, S: Sink> Merger<'r, S> {
         }
     }
 
-    /// Leaves the family for another one. Of a family of which nothing has come, nothing is remembered.
+    /// Leaves the family for another one. Of a family of which nothing is in the page, nothing is remembered: what comes of it
+    /// later would wait for a place that there is not.
     fn open(&mut self, name: &str) {
         self.close();
-        if !self.family.begun && !self.family.known {
+        if !self.family.headed && !self.family.known {
             let hash = self.random.hash_one(self.family.name.as_str());
             self.families.remove(&hash);
         }

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::metrics::page::{Format, Reader};
 
 struct Text(Vec<u8>);
 
@@ -143,6 +144,21 @@ fn families_that_are_left_out_take_no_memory() {
     }
 }
 
+#[test]
+fn a_family_of_which_only_a_repeated_series_came_keeps_no_later_one_from_the_page() {
+    let page = "c_sum{x=\"3\"} 0\n# TYPE c summary\nc_sum{x=\"3\"} 0\na 0\n# TYPE c gauge\nc_sum{x=\"0\"} 0\n";
+    assert_eq!(served(page), "c_sum{x=\"3\"} 0\nc_sum{x=\"0\"} 0\na 0\n");
+}
+
+/// The whole page, with what comes late where it belongs.
+fn served(page: &str) -> String {
+    let mut reader = Reader::new(Box::leak(Box::default()), u64::MAX);
+    reader.feed(page.as_bytes());
+    let page = reader.finish().with("", Format::Text);
+    let text: Vec<u8> = page.plain().flatten().collect();
+    String::from_utf8(text).expect("UTF-8")
+}
+
 /// Lines of a few families, all of them good.
 fn good_lines() -> impl Strategy<Value = Vec<String>> {
     let family = prop_oneof!["a", "b", "c_count", "c", "c_sum"];
@@ -162,12 +178,7 @@ fn good_lines() -> impl Strategy<Value = Vec<String>> {
 proptest! {
     #[test]
     fn no_page_has_a_family_or_a_series_twice_and_all_values_are_there(lines in good_lines()) {
-        let mut reader = crate::metrics::page::Reader::new(Box::leak(Box::default()), u64::MAX);
-        reader.feed(lines.join("\n").as_bytes());
-        reader.feed(b"\n");
-        let page = reader.finish();
-        let text: Vec<u8> = page.with("", crate::metrics::page::Format::Text).plain().flatten().collect();
-        let text = String::from_utf8(text).expect("UTF-8");
+        let text = served(&(lines.join("\n") + "\n"));
         let mut first: BTreeMap<&str, &str> = BTreeMap::new();
         let samples = |line: &&str| !line.starts_with('#');
         for (series, value) in lines.iter().map(String::as_str).filter(samples).filter_map(|line| line.split_once(' ')) {
