@@ -6,7 +6,8 @@ Usage: updates.py DREY FLINK_VERSION     (what `make bench-updates` calls, with 
 Both run the example job in the pods of `deploy/standalone`, one after the other on one Kubernetes node, and each change is
 made BENCH_RUNS (3) times to each, in turn. The script stops the job with a savepoint through Flink's REST interface, deletes
 the Deployments, waits until the pods are gone, and applies the changed manifests with the savepoint's path. With Drey the changed
-manifests are applied, and that is all. Downtime is from the last event that the old job wrote to the first one of the new job.
+manifests are applied, and that is all: with another template of the pods, which rolls them, or (`in place`) with another ConfigMap
+alone, which the sidecar follows. Downtime is from the last event that the old job wrote to the first one of the new job.
 """
 
 import datetime
@@ -28,7 +29,8 @@ from pods import Api, Failed, Job, Rest, eventually, kubectl, load, set_options,
 
 RUNS = int(os.environ.get("BENCH_RUNS", "3"))
 SAMPLE = 0.02
-CHANGES = ("configuration", "image")
+IN_PLACE = "configuration in place"
+CHANGES = ("configuration", "image", IN_PLACE)
 GOAL = 0.5
 # What the new pods say on their way, in the order in which it happens: where the time goes.
 STEPS = {
@@ -79,19 +81,23 @@ class Updated(Job):
 
     def __init__(self, api, name, volumes, image, drey):
         super().__init__(api, name, volumes, image, drey)
-        self.generation, self.savepoint = 0, None
+        # Of the configuration, and of the pods' template, which has it as a chart would.
+        self.generation, self.template, self.savepoint = 0, 0, None
 
     def objects(self):
         found, options = load("rbac.yaml") + load("standalone/flink.yaml"), {**OPTIONS}
-        options["drey.test/generation"] = str(self.generation)
+        options["execution.checkpointing.timeout"] = f"{600 + self.generation} s"
         for one in found:
             if one["kind"] == "Deployment":
                 template = one["spec"]["template"]
                 use_images(template["spec"], self.image)
                 # What a chart does so that a changed ConfigMap rolls the pods.
-                template["metadata"].setdefault("annotations", {})["generation"] = str(self.generation)
+                template["metadata"].setdefault("annotations", {})["generation"] = str(self.template)
                 if not self.drey:
                     options |= without_drey(template["spec"])
+                else:
+                    sidecar = template["spec"]["initContainers"][-1]
+                    sidecar["env"] = [*sidecar.get("env", []), {"name": "DREY_ON_CONFIG_CHANGE", "value": "restart"}]
         if self.savepoint:
             options["execution.state-recovery.path"] = self.savepoint
         for one in found:
@@ -152,6 +158,8 @@ def one(job, flink_job, change, images):
     writes, old = Writes(job), set(output_files(job))
     begun = time.time()
     job.generation += 1
+    if change != IN_PLACE:
+        job.template = job.generation
     if change == "image":
         job.image = images[job.image == images[0]]
     if job.drey:
