@@ -9,6 +9,7 @@ use crate::rescale::{adaptive, parallelism};
 use crate::support::{Cluster, Process, Version, eventually, wait_until};
 
 mod arguments;
+mod stuck;
 
 const KILLED: i32 = -9;
 
@@ -174,11 +175,12 @@ fn a_job_that_does_not_come_up_in_time_gets_the_last_good_configuration_and_a_la
 
     // More than there are slots.
     cluster.configure("parallelism.default", 64);
-    drey.wait_for_log("Changed configuration is rolled back");
-    eventually("the last good parallelism", || {
-        (in_effect(&cluster, "parallelism.default").as_deref() != Some("64")).then_some(())
-    });
+    drey.wait_for_logs(&[
+        "Changed configuration is rolled back",
+        "Started with the last good configuration",
+    ]);
     cluster.rest().wait_running();
+    assert_ne!(in_effect(&cluster, "parallelism.default").unwrap(), "64");
     cluster.rest().wait_for_checkpoints(1);
     drey.term();
     assert_eq!(drey.exit_code(), 0);
