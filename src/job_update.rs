@@ -13,6 +13,7 @@ mod progress;
 mod start;
 mod stop;
 mod upgrade;
+mod wait;
 mod workloads;
 
 use std::time::Duration;

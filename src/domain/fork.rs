@@ -94,7 +94,7 @@ fn needs(own: &JobEntry, path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::pointer::{Parent, Run, RunId, Up};
+    use crate::domain::pointer::{RunId, Up};
 
     fn point(path: &str, kind: PointKind, id: i64) -> RestorePoint {
         RestorePoint {
@@ -163,23 +163,7 @@ mod tests {
     }
 
     fn started(from: &str) -> JobEntry {
-        let run = Run {
-            id: RunId::from_bytes([1; 6]),
-            job_id: None,
-            parent: Some(Parent {
-                path: from.to_owned(),
-                checkpoint_id: Some(8),
-            }),
-            checkpoint_dir: None,
-            savepoint_dir: None,
-            stored: Timestamp::UNIX_EPOCH,
-            owner: String::new(),
-            flink_version: "2.3.0".to_owned(),
-        };
-        JobEntry {
-            run: Some(run),
-            ..JobEntry::default()
-        }
+        JobEntry::started(1, from, Some(8))
     }
 
     fn up(entry: &mut JobEntry, run: u8, checkpoint: Option<i64>) {

@@ -3,19 +3,18 @@
 use std::ffi::OsString;
 use std::process::{Command, Stdio};
 
-use futures_util::StreamExt;
 use jiff::Timestamp;
 use serde_json::json;
-use tokio::time::timeout;
 
 use super::error::JobError;
 use super::pointer::application;
-use super::progress::TICK;
 use super::stop::forgotten;
+use super::wait::watched;
 use super::workloads::{Cluster, Workload};
 use super::{Progress, ROLLED, Target};
 use crate::domain::pointer::{JobEntry, Run, RunId};
 use crate::inject::Role;
+use crate::kubernetes::Document;
 
 /// How a job has come up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,19 +152,13 @@ impl Target {
         let mut watch = self.map.watch();
         progress.say("Waiting for the JobManager");
         let mut last = JobEntry::default();
-        while !self.left().is_zero() {
-            match timeout(TICK.min(self.left()), watch.next()).await {
-                Ok(Some(Ok(document))) => {
-                    let entry = document.as_ref().and_then(application);
-                    last = entry.cloned().unwrap_or_default();
-                    if let Some(come) = came(&last, before.as_ref(), progress)? {
-                        return Ok(come);
-                    }
-                }
-                Ok(Some(Err(error))) if !error.is_retryable() => return Err(error.into()),
-                Ok(None) => break,
-                Ok(Some(Err(_))) | Err(_) => progress.tick(),
-            }
+        let look = |document: Option<Document>, progress: &mut Progress| {
+            let entry = document.as_ref().and_then(application);
+            last = entry.cloned().unwrap_or_default();
+            came(&last, before.as_ref(), progress)
+        };
+        if let Some(come) = watched(&mut watch, self.deadline, progress, look).await? {
+            return Ok(come);
         }
         Err(self.not_up(&last, before.as_ref()).await)
     }
@@ -232,33 +225,16 @@ fn parent(run: &Run) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::pointer::{Parent, Up};
+    use crate::domain::pointer::Up;
 
     fn entry(up: Option<Option<i64>>) -> JobEntry {
-        let id = RunId::from_bytes([2; 6]);
-        let up = up.map(|checkpoint| Up {
-            run: id.clone(),
+        let mut entry = JobEntry::started(2, "file:/s/savepoint-1", Some(3));
+        entry.up = up.map(|checkpoint| Up {
+            run: RunId::from_bytes([2; 6]),
             since: Timestamp::UNIX_EPOCH,
             checkpoint,
         });
-        let run = Run {
-            id,
-            job_id: None,
-            parent: Some(Parent {
-                path: "file:/s/savepoint-1".to_owned(),
-                checkpoint_id: Some(3),
-            }),
-            checkpoint_dir: None,
-            savepoint_dir: None,
-            stored: Timestamp::UNIX_EPOCH,
-            owner: String::new(),
-            flink_version: "2.3.0".to_owned(),
-        };
-        JobEntry {
-            run: Some(run),
-            up,
-            ..JobEntry::default()
-        }
+        entry
     }
 
     #[test]

@@ -2,23 +2,21 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::time::timeout;
 
 use super::error::JobError;
 use super::pointer::application;
-use super::progress::TICK;
+use super::wait::watched;
 use super::workloads::Cluster;
 use super::{Progress, REPLICAS, Target};
-use crate::domain::budget::{after, until};
+use crate::domain::budget::after;
 use crate::domain::lock::PodRef;
 use crate::domain::pointer::{JobEntry, PointKind, RestorePoint, TriggerReason};
 use crate::domain::pointer_map::StopAnswer;
 use crate::domain::savepoint::{SavepointFormat, TriggerId};
 use crate::kubernetes::ha::HighAvailability;
-use crate::kubernetes::{Document, Request, RequestKind, Sight, watch_pod};
+use crate::kubernetes::{Document, PodSight, Request, RequestKind, Sight, watch_pod};
 
 /// The supervisor answers a little later than the time that it has.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -99,13 +97,15 @@ async fn wait_pod_gone(
     progress: &mut Progress,
 ) -> Result<(), JobError> {
     let mut watch = watch_pod(&target.kube, &pod.name);
-    while !target.left().is_zero() {
-        match timeout(TICK.min(target.left()), watch.next()).await {
-            Ok(Some(Ok(Some(seen)))) if seen.pod.uid == pod.uid => {}
-            Ok(Some(Ok(_)) | None) => return Ok(()),
-            Ok(Some(Err(error))) if !error.is_retryable() => return Err(error.into()),
-            Ok(Some(Err(_))) | Err(_) => progress.tick(),
-        }
+    let gone = |seen: Option<PodSight>, _: &mut Progress| {
+        let there = seen.is_some_and(|seen| seen.pod.uid == pod.uid);
+        Ok((!there).then_some(()))
+    };
+    if watched(&mut watch, target.deadline, progress, gone)
+        .await?
+        .is_some()
+    {
+        return Ok(());
     }
     Err(JobError::Later(format!(
         "the job is stopped, and pod {} is still there; `drey job resume` works all the same",
@@ -175,7 +175,14 @@ async fn order(
     progress.say("Stopping the job with a savepoint");
     let mut watch = target.map.watch();
     target.map.request(&name, &request).await?;
-    let answer = answer(target, &name, &mut watch, progress).await;
+    let last = after(target.deadline, ANSWER);
+    let answer = watched(
+        &mut watch,
+        last,
+        progress,
+        |document: Option<Document>, _| Ok(document.and_then(|it| it.answers.get(&name).cloned())),
+    );
+    let answer = answer.await;
     // What was answered at the last moment counts.
     let late = match answer {
         Ok(None) => target
@@ -196,35 +203,6 @@ async fn order(
         }
         StopAnswer::Failed { error } => {
             Err(JobError::Refused(format!("{error}; nothing was changed")))
-        }
-    }
-}
-
-async fn answer(
-    target: &Target,
-    name: &str,
-    watch: &mut (
-             impl futures_util::Stream<
-        Item = Result<Option<Document>, crate::kubernetes::PointerMapError>,
-    > + Unpin
-         ),
-    progress: &mut Progress,
-) -> Result<Option<String>, JobError> {
-    let last = after(target.deadline, ANSWER);
-    loop {
-        let left = until(Timestamp::now(), last);
-        if left.is_zero() {
-            return Ok(None);
-        }
-        match timeout(TICK.min(left), watch.next()).await {
-            Ok(Some(Ok(Some(document)))) => {
-                if let Some(text) = document.answers.get(name) {
-                    return Ok(Some(text.clone()));
-                }
-            }
-            Ok(Some(Err(error))) if !error.is_retryable() => return Err(error.into()),
-            Ok(None) => return Ok(None),
-            Ok(Some(_)) | Err(_) => progress.tick(),
         }
     }
 }

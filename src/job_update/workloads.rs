@@ -1,6 +1,5 @@
 //! The Deployments and StatefulSets of a cluster id.
 
-use futures_util::StreamExt;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -9,9 +8,9 @@ use kube::api::{
     PropagationPolicy,
 };
 use serde_json::{Value, json};
-use tokio::time::timeout;
 
 use super::error::JobError;
+use super::wait::watched;
 use super::{Progress, Target};
 use crate::check::pods;
 use crate::inject::Role;
@@ -164,21 +163,16 @@ impl Target {
         let api = self.workloads_api(workload.kind);
         let plural = workload.kind.plural();
         let mut watch = crate::kubernetes::watched(api, plural, "apps", &workload.name);
-        loop {
-            if self.left().is_zero() {
-                return Err(JobError::Later(format!(
-                    "{plural} {} is being deleted and still has pods; the savepoint is recorded, so nothing can be lost",
-                    workload.name
-                )));
-            }
-            let seen = timeout(super::progress::TICK.min(self.left()), watch.next());
-            match seen.await {
-                Ok(Some(Ok(Some(object))))
-                    if object.metadata.uid.as_deref() == Some(&*workload.uid) => {}
-                Ok(Some(Ok(_)) | None) => return Ok(()),
-                Ok(Some(Err(error))) if !error.is_retryable() => return Err(error.into()),
-                Ok(Some(Err(_))) | Err(_) => progress.tick(),
-            }
+        let gone = |seen: Option<DynamicObject>, _: &mut Progress| {
+            let uid = seen.and_then(|object| object.metadata.uid);
+            Ok((uid.as_ref() != Some(&workload.uid)).then_some(()))
+        };
+        match watched(&mut watch, self.deadline, progress, gone).await? {
+            Some(()) => Ok(()),
+            None => Err(JobError::Later(format!(
+                "{plural} {} is being deleted and still has pods; the savepoint is recorded, so nothing can be lost",
+                workload.name
+            ))),
         }
     }
 

@@ -36,6 +36,17 @@ pub trait Sink {
     fn is_full(&self) -> bool;
 }
 
+/// A page in memory.
+impl Sink for Vec<u8> {
+    fn write(&mut self, lines: &[u8]) {
+        self.extend_from_slice(lines);
+    }
+
+    fn is_full(&self) -> bool {
+        false
+    }
+}
+
 /// How many lines went where.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {

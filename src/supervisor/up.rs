@@ -55,31 +55,10 @@ fn news(entry: &JobEntry, running: bool, completed: Option<i64>) -> Option<Up> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::pointer::{Parent, Run, RunId};
-
-    fn entry(restored: Option<i64>) -> JobEntry {
-        let parent = restored.map(|id| Parent {
-            path: "file:/s/savepoint-1".to_owned(),
-            checkpoint_id: Some(id),
-        });
-        JobEntry {
-            run: Some(Run {
-                id: RunId::from_bytes([1; 6]),
-                job_id: None,
-                parent,
-                checkpoint_dir: None,
-                savepoint_dir: None,
-                stored: Timestamp::UNIX_EPOCH,
-                owner: String::new(),
-                flink_version: "2.3.0".to_owned(),
-            }),
-            ..JobEntry::default()
-        }
-    }
 
     #[test]
     fn a_run_is_noted_when_its_tasks_run_and_when_a_checkpoint_of_its_own_is_complete() {
-        let mut entry = entry(Some(7));
+        let mut entry = JobEntry::started(1, "file:/s/savepoint-1", Some(7));
         assert_eq!(news(&entry, false, None), None);
         let first = news(&entry, true, Some(7)).expect("it runs");
         assert_eq!(first.checkpoint, None, "7 is what it restored");

@@ -3,24 +3,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::metrics::page::{Format, Reader};
 
-struct Text(Vec<u8>);
-
-impl Sink for Text {
-    fn write(&mut self, lines: &[u8]) {
-        self.0.extend_from_slice(lines);
-    }
-
-    fn is_full(&self) -> bool {
-        false
-    }
-}
-
 fn merged_by(rules: &Rules, limit: u64, text: &[u8]) -> (String, Counts) {
-    let mut merger = Merger::new(rules, limit, Text(Vec::new()));
+    let mut merger = Merger::new(rules, limit, Vec::new());
     text.split(|byte| *byte == b'\n')
         .for_each(|line| merger.line(line));
     let merged = merger.finish();
-    let page = String::from_utf8(merged.sink.0).expect("UTF-8");
+    let page = String::from_utf8(merged.sink).expect("UTF-8");
     (page, merged.counts)
 }
 
@@ -131,7 +119,7 @@ fn families_that_are_left_out_take_no_memory() {
         Vec::new(),
     );
     for (rules, limit) in [(Rules::default(), 10), (drop.expect("rules"), u64::MAX)] {
-        let mut merger = Merger::new(&rules, limit, Text(Vec::new()));
+        let mut merger = Merger::new(&rules, limit, Vec::new());
         for n in 0..10_000 {
             merger.line(format!("# TYPE a{n} gauge").as_bytes());
             merger.line(format!("a{n} 1").as_bytes());

@@ -7,7 +7,7 @@ use prometheus::{Encoder as _, TextEncoder};
 
 use super::{Family, Own, number};
 use crate::metrics::aggregate::{Others, TM_ID};
-use crate::metrics::merge::{Counts, Merger, Sink};
+use crate::metrics::merge::{Counts, Merger};
 use crate::metrics::proxy::Outcome;
 use crate::metrics::relabel::Rules;
 
@@ -149,20 +149,6 @@ impl Scrape<'_> {
     }
 }
 
-/// A page in memory.
-#[derive(Default)]
-struct Text(Vec<u8>);
-
-impl Sink for Text {
-    fn write(&mut self, lines: &[u8]) {
-        self.0.extend_from_slice(lines);
-    }
-
-    fn is_full(&self) -> bool {
-        false
-    }
-}
-
 impl Own {
     /// All of them in the text format, with `labels` and what is to say about one scrape at the end. The lines of
     /// TaskManagers come first in their families, so that the last line of all is this process's own.
@@ -172,7 +158,7 @@ impl Own {
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
         let mut text = String::from_utf8(text).unwrap_or_default();
         scrape.write(&mut text);
-        let mut merger = Merger::own(labels, Text::default());
+        let mut merger = Merger::own(labels, Vec::new());
         for line in text.lines() {
             merger.line(line.as_bytes());
             if let Some(about) = line.strip_prefix("# TYPE ")
@@ -182,11 +168,11 @@ impl Own {
                 feed(&mut merger, others.own.of(family));
             }
         }
-        String::from_utf8(merger.finish().sink.0).unwrap_or_default()
+        String::from_utf8(merger.finish().sink).unwrap_or_default()
     }
 }
 
-fn feed(merger: &mut Merger<'_, Text>, lines: &[u8]) {
+fn feed(merger: &mut Merger<'_, Vec<u8>>, lines: &[u8]) {
     lines
         .split(|byte| *byte == b'\n')
         .for_each(|line| merger.line(line));
