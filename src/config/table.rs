@@ -153,8 +153,8 @@ settings! {
         lock_break_after: LockBreak { "lock-break-after", "TIME|never", default "1m" => parse::lock_break }
         /// How long a TaskManager that was told to go stays when it can see neither the pointer nor its JobManager.
         task_manager_hold: Duration { "task-manager-hold", "TIME", default "5s" => |text| parse::duration(text, Duration::ZERO, parse::HOUR) }
-        /// Whether a TaskManager is started again, in its container, when another pod runs its JobManager. Without high
-        /// availability it would notice that only by `heartbeat.timeout`.
+        /// Whether a TaskManager is started again, in its container, when another JobManager runs the job, in another pod or
+        /// started again in its own. Without high availability it would notice that only by `heartbeat.timeout`.
         follow_job_manager: bool { "follow-job-manager", "true|false", default "true", alone "true" => parse::boolean }
     }
     "Restore points": {

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::budget::after;
 use super::lock::{Holder, Life, PodRef, PodState};
-use super::pointer::APPLICATION;
+use super::pointer::{APPLICATION, RunId};
 use super::pointer_map::Document;
 
 /// What a TaskManager that was told to go knows.
@@ -105,16 +105,20 @@ fn awaited(view: &HoldView<'_>, holder: &Holder) -> bool {
         }
 }
 
-/// The pod that runs the JobManager, where its TaskManagers do not find the next one by themselves: an application without
-/// high availability, whose job id Drey gives. In session mode there may be jobs of which the pointer knows nothing.
+/// The run of the application and the pod that has it, where TaskManagers do not find its JobManager by themselves: without
+/// high availability, with a job id of Drey's. In session mode there may be jobs of which the pointer knows nothing.
+///
+/// A JobManager that is started again in its pod is another one as well: it knows no TaskManager, and they do not notice, since
+/// without high availability all of them have the same leader id (`HighAvailabilityServices.DEFAULT_LEADER_ID`).
 #[must_use]
-pub fn followed(document: &Document) -> Option<&PodRef> {
+pub fn followed(document: &Document) -> Option<(&PodRef, &RunId)> {
     let [holder] = document.lock.holders.as_slice() else {
         return None;
     };
     let entry = document.pointer.good()?.jobs.get(APPLICATION)?;
-    entry.run.as_ref()?.job_id.as_ref()?;
-    Some(&holder.pod)
+    let run = entry.run.as_ref()?;
+    run.job_id.as_ref()?;
+    Some((&holder.pod, &run.id))
 }
 
 fn runs_since_before(life: &Life, told_at: Timestamp) -> bool {

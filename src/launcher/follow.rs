@@ -1,9 +1,8 @@
-//! Sees that another JobManager pod has taken the job over, so that the TaskManager is started again beside it.
+//! Sees that another JobManager has taken the job over, so that the TaskManager is started again beside it.
 //!
-//! Without high availability a TaskManager that stays notices only by `heartbeat.timeout` (50 s) that its JobManager's pod
-//! is gone: at that address nobody answers any more, not even with a refusal. The lock tells it first: it changes hands
-//! just before the new JobManager is started, so the two JVMs start side by side. Tasks of the last run end with that, if
-//! there are any left.
+//! Without high availability a TaskManager that stays notices only by `heartbeat.timeout` (50 s) that its JobManager is gone,
+//! whether the next one is in another pod or in the same. The pointer tells it first: a run is recorded just before its
+//! JobManager is started, so the two JVMs start side by side. Tasks of the last run end with that, if there are any left.
 
 use std::future::pending;
 
@@ -14,6 +13,7 @@ use tracing::warn;
 use crate::config::Settings;
 use crate::domain::changes::{Files, Record};
 use crate::domain::hold::followed;
+use crate::domain::pointer::RunId;
 use crate::domain::pointer_map::Document;
 use crate::kubernetes::{Kube, PointerMap, PointerMapError};
 use crate::telemetry::one_line;
@@ -21,8 +21,8 @@ use crate::telemetry::one_line;
 /// The watch of the pointer's ConfigMap: one object, one request in five minutes while nothing happens.
 pub(super) struct Follow {
     documents: Option<BoxStream<'static, Result<Option<Document>, PointerMapError>>>,
-    /// The UID of the JobManager's pod, as it was seen last.
-    known: Option<String>,
+    /// The run that was seen last.
+    known: Option<RunId>,
     configuration: Followed,
 }
 
@@ -38,7 +38,7 @@ struct Followed {
 
 /// Why a TaskManager is started again.
 pub(super) enum Restart {
-    /// Another pod, of this name, has the job.
+    /// Another JobManager, in the pod of this name, has the job.
     Successor(String),
     /// The JobManager is started with another configuration.
     Configuration(Files),
@@ -77,7 +77,7 @@ impl Follow {
         }
     }
 
-    /// Waits until another pod has the job, or the same one with another configuration.
+    /// Waits until another JobManager has the job, or has another configuration.
     pub(super) async fn restart(&mut self) -> Restart {
         loop {
             let Some(documents) = &mut self.documents else {
@@ -104,10 +104,10 @@ impl Follow {
     }
 
     fn changed(&mut self, document: &Document) -> Option<String> {
-        let pod = followed(document)?;
-        let before = self.known.replace(pod.uid.clone());
+        let (pod, run) = followed(document)?;
+        let before = self.known.replace(run.clone());
         before
-            .is_some_and(|before| before != pod.uid)
+            .is_some_and(|before| before != *run)
             .then(|| pod.name.clone())
     }
 }

@@ -223,13 +223,13 @@ async fn restart(follow: &mut Follow, flink: &Flink, contact: &Contact) -> Again
             {
                 info!(
                     job_manager,
-                    "Another pod runs the JobManager, before the TaskManager has met one"
+                    "Another JobManager has the job, before the TaskManager has met one"
                 );
             }
             Restart::Successor(job_manager) => {
                 info!(
                     job_manager,
-                    "Another pod runs the JobManager: the TaskManager is started again"
+                    "Another JobManager has the job: the TaskManager is started again"
                 );
                 metrics().followed();
                 return Again::AsItRuns;

@@ -209,7 +209,7 @@ own! {
     requests: HistogramVec = "drey_flink_request_duration_seconds" { "outcome": ["answered", "failed"] } [LATENCIES]
     /// Time for which TaskManagers of this process were kept after SIGTERM.
     holds: HistogramVec = "drey_hold_duration_seconds" {} [DURATIONS]
-    /// Times that this TaskManager was started again since another pod runs its JobManager.
+    /// Times that this TaskManager was started again since another JobManager had its job.
     follows: IntCounterVec = "drey_task_manager_restarts_total" {}
     /// Time for which starts have waited for their turn, while another pod held the lock.
     lock_waits: HistogramVec = "drey_lock_wait_duration_seconds" {} [DURATIONS]

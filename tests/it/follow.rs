@@ -7,14 +7,14 @@ use serde_json::json;
 use crate::ports::free_port;
 use crate::support::{ApiServer, Cluster, Process, Version};
 
-/// A pod of this name has the lock, and runs a job to which Drey gave its id.
-fn holds(api: &ApiServer, pod: &str) {
+/// A pod of this name has the lock, and this run of the job, to which Drey gave its id.
+fn runs(api: &ApiServer, pod: &str, run: u8) {
     let lock = json!({"holders": [{
         "pod": {"uid": format!("uid-{pod}"), "name": pod},
         "since": "2020-01-01T00:00:00Z",
     }]});
     let run = json!({
-        "id": "r1", "job-id": "0".repeat(32), "stored": "2020-01-01T00:00:00Z",
+        "id": format!("{run:012}"), "job-id": "0".repeat(32), "stored": "2020-01-01T00:00:00Z",
         "owner": "orders", "flink-version": "2.3.0",
     });
     let jobs = json!({"application": {"lineage": 0, "run": run, "history": []}});
@@ -52,12 +52,12 @@ fn a_taskmanager_is_started_again_for_another_jobmanager_only_when_it_has_met_on
     api.create(&json!({
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "drey-orders"},
     }));
-    holds(&api, "jm-1");
+    runs(&api, "jm-1", 1);
     let cluster = Cluster::new(Version::v2()).set("jobmanager.rpc.address", "127.0.0.1");
     let mut task_manager = launcher(&cluster, &api);
     task_manager.wait_for_log("Could not resolve ResourceManager address");
 
-    holds(&api, "jm-2");
+    runs(&api, "jm-2", 2);
     task_manager.wait_for_log("before the TaskManager has met one job_manager=\"jm-2\"");
     let _job_manager = Process::start(
         &mut flink(&cluster, "jobmanager.sh"),
@@ -66,9 +66,10 @@ fn a_taskmanager_is_started_again_for_another_jobmanager_only_when_it_has_met_on
     task_manager.wait_for_log("Successful registration at resource manager");
     assert!(!task_manager.log().contains("is started again"));
 
-    holds(&api, "jm-3");
+    // In the same pod.
+    runs(&api, "jm-2", 3);
     task_manager.wait_for_logs(&[
-        "the TaskManager is started again job_manager=\"jm-3\"",
+        "the TaskManager is started again job_manager=\"jm-2\"",
         "TaskManager started",
         "Successful registration at resource manager",
     ]);

@@ -188,7 +188,9 @@ fn follows(holders: &[&str], job_id: Option<&str>) -> Option<String> {
         },
         ..Document::default()
     };
-    followed(&document).map(|pod| pod.uid.clone())
+    let (pod, run) = followed(&document)?;
+    assert_eq!(run, &RunId::from_bytes([1; 6]));
+    Some(pod.uid.clone())
 }
 
 #[test]
