@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::support::{Job, Mode, Run, Version, eventually, pod_spec, wait_until};
+use crate::support::{Job, Mode, Run, Version, eventually, flink_container, pod_spec, wait_until};
 
 /// A key that Flink shows and that changes nothing.
 const KEY: &str = "web.history";
@@ -90,6 +90,71 @@ fn an_edited_configuration_takes_effect_in_native_mode() {
     job.wait_told("ConfigApplied", "works");
     wait_slots(&after);
     // On the pod and on its owner.
+    let told: BTreeSet<String> = job.told("ConfigChanged").into_iter().collect();
+    assert_eq!(told.len(), 1, "one restart: {told:?}");
+    job.stop_and_judge(1000);
+}
+
+/// With the job's arguments in a ConfigMap of their own, which come after those that the job was deployed with.
+fn with_arguments(job: Job) -> Job {
+    let text = "--name\nfirst\n";
+    job.namespace.apply(&[
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "arguments"}, "data": {"job": text}}),
+    ]);
+    job.edit(|object, component| {
+        if component == "jobmanager" {
+            let volume = json!({"name": "arguments", "configMap": {"name": "arguments"}});
+            pod_spec(object)["volumes"]
+                .as_array_mut()
+                .unwrap()
+                .push(volume);
+            let flink = flink_container(object);
+            let add = |list: &mut Value, entry| list.as_array_mut().unwrap().push(entry);
+            add(
+                &mut flink["volumeMounts"],
+                json!({"name": "arguments", "mountPath": "/etc/job"}),
+            );
+            let file = json!({"name": "DREY_ARGUMENTS_FILE", "value": "/etc/job/job"});
+            add(&mut flink["env"], file);
+        }
+    })
+}
+
+fn job_name(run: &Run) -> Option<String> {
+    let job = run.rest.try_get(&format!("/jobs/{}", run.job))?;
+    Some(job["name"].as_str()?.to_owned())
+}
+
+/// High availability by itself would go on with the job graph and the checkpoint that its metadata remember.
+#[test]
+fn an_edited_configuration_and_edited_arguments_win_over_the_metadata_of_high_availability() {
+    let job = supervised("config-ha", Mode::Native, Version::v2())
+        .set("high-availability.type", "kubernetes")
+        .set("high-availability.storageDir", "file:///state/ha");
+    let job = with_arguments(job);
+    let before = job.start_and_work();
+    wait_known(&job);
+    assert_eq!(job_name(&before).as_deref(), Some("first"));
+
+    let arguments = json!({"data": {"job": "--name\nsecond\n"}}).to_string();
+    job.kubectl(&[
+        "patch",
+        "configmap",
+        "arguments",
+        "--type=merge",
+        "--patch",
+        &arguments,
+    ]);
+    edit(&job, "flink-config-example", with(&format!("{KEY}: 3")));
+
+    job.wait_told("ConfigApplied", "works");
+    // With high availability the job keeps its id.
+    let after = job.wait_running();
+    assert_eq!((&after.pod, &after.job), (&before.pod, &before.job));
+    assert_eq!(in_effect(&after, KEY).as_deref(), Some("3"));
+    assert_eq!(job_name(&after).as_deref(), Some("second"));
+    let restored = after.restored().unwrap();
+    assert!(restored.starts_with("/state/savepoints/"), "{restored}");
     let told: BTreeSet<String> = job.told("ConfigChanged").into_iter().collect();
     assert_eq!(told.len(), 1, "one restart: {told:?}");
     job.stop_and_judge(1000);
