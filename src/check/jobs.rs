@@ -136,7 +136,14 @@ fn changes(cluster: &Cluster) -> Option<Finding> {
             Finding::warning(check, found, remedy)
         }
         (None, Some(_)) => Finding::ok(check, "a change is being tried"),
-        (None, None) => Finding::ok(check, "what stands there is in effect"),
+        (None, None) => match record.pending {
+            Some(pending) => {
+                let found = format!("not in effect since {:.0}, {}", pending.since, pending.what);
+                let remedy = "`drey diff` in the JobManager's pod shows it: correct it, or start the job again, or set on-config-change";
+                Finding::warning(check, found, remedy)
+            }
+            None => Finding::ok(check, "what stands there is in effect"),
+        },
     })
 }
 

@@ -130,7 +130,7 @@ checks! {
     HIGH_AVAILABILITY = "high-availability", Jobs, "High availability",
         "It has a storage directory, and several JobManagers have high availability.";
     CONFIGURATION = "configuration", Jobs, "Flink's configuration",
-        "`on-config-change`: what stands in the ConfigMap is in effect, and was not rolled back.";
+        "What stands in the ConfigMap, or in the file with the job's arguments, is in effect: not left for the next start by `on-config-change`, not refused, not rolled back.";
     RESCALING = "rescaling", Jobs, "Rescaling",
         "Whether the parallelism can be changed while the job runs, and for how long that lasts; nothing is said with the default scheduler.";
     SERVICE_ACCOUNT = "service-account", Jobs, "Rights of the service account",

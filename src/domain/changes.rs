@@ -20,7 +20,7 @@ mod record;
 
 pub use difference::{Difference, KeyChange, shown, shown_arguments};
 pub use memory::implausible;
-pub use record::{Failed, Record, Trial, Version};
+pub use record::{Failed, Pending, Record, Trial, Version};
 
 /// The files of a configuration directory: name and text.
 pub type Files = BTreeMap<String, String>;
@@ -101,6 +101,20 @@ pub enum Change {
     Refused(Vec<String>),
 }
 
+impl Change {
+    /// What waits for a person or for the next start.
+    #[must_use]
+    pub fn pending(&self) -> Option<String> {
+        match self {
+            Self::None | Self::Restart(_) => None,
+            Self::Ignored(difference) => {
+                Some(format!("left for the next start: {}", difference.names()))
+            }
+            Self::Refused(reasons) => Some(format!("refused: {}", reasons.join("; "))),
+        }
+    }
+}
+
 /// What the change from `running` to `wanted` asks for; `flaws` are what else was found against it.
 #[must_use]
 pub fn judge(
@@ -156,6 +170,7 @@ pub fn at_start(
 ) -> (Start, Record) {
     let record = &Record {
         rescaled_from: None,
+        pending: None,
         ..record.clone()
     };
     let Some(good) = record.good.clone() else {

@@ -161,6 +161,9 @@ own! {
     /// Changes of Flink's configuration: left for the next start (`ignored`), begun (`seen`), seen to work (`applied`), refused
     /// as they would not work (`refused`), or taken back (`rolled-back`).
     config_changes: IntCounterVec = "drey_config_changes_total" { "outcome": ["ignored", "seen", "applied", "refused", "rolled-back"] }
+    /// 1 while what stands in Flink's configuration, or in the file with the job's arguments, is not in effect: left for the
+    /// next start, refused, or taken back.
+    config_pending: GaugeVec = "drey_config_pending" {}
     /// Changes of Drey's own settings file while Flink ran: in effect at once (`applied`), with the next start of Drey
     /// (`needs-restart`), or not used since something is wrong with them (`refused`).
     settings_changes: IntCounterVec = "drey_settings_changes_total" { "outcome": ["applied", "needs-restart", "refused"] }

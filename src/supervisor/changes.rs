@@ -205,6 +205,7 @@ impl Supervisor {
 
     async fn take_step(&mut self, running: &Running) -> Option<Timestamp> {
         let wanted = self.wanted_change(running);
+        self.note_pending(wanted.as_ref()).await;
         if self.policy_of_changes(None) == OnChange::Ignore {
             // Nothing is kept then, so nothing is ever confirmed.
             self.only_tell(running, wanted);
@@ -257,6 +258,19 @@ impl Supervisor {
             _ => {}
         }
         deadline
+    }
+
+    /// In the record and in the metrics: who looks from outside sees neither the directory nor what runs.
+    async fn note_pending(&mut self, wanted: Option<&(String, Change, Files)>) {
+        let Some((digest, change, _)) = wanted else {
+            return;
+        };
+        let record = self.configurations();
+        let what = change.pending();
+        own().config_pending(what.is_some() || record.has_failed(digest));
+        if let Some(record) = record.with_pending(what, Timestamp::now()) {
+            self.keep(record).await;
+        }
     }
 
     fn only_tell(&mut self, running: &Running, wanted: Option<(String, Change, Files)>) {

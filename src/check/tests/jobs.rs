@@ -468,7 +468,7 @@ fn savepoints_that_should_be_gone_and_are_not_are_told() {
 }
 
 #[test]
-fn a_configuration_that_was_rolled_back_is_a_warning() {
+fn a_configuration_that_was_rolled_back_or_waits_is_a_warning() {
     let mut cluster = cluster();
     let mut with = |text: &str| {
         if let Ok(Some(document)) = &mut cluster.pointer {
@@ -483,6 +483,13 @@ fn a_configuration_that_was_rolled_back_is_a_warning() {
     let (state, found) = with(r#"{"failed":{"digest":"1","why":"it died"}}"#).expect("a finding");
     assert_eq!(state, State::Warning);
     assert!(found.contains("it died"), "{found}");
+    let text = r#"{"pending":{"what":"refused: line 2","since":"2026-01-02T03:04:05Z"}}"#;
+    let (state, found) = with(text).expect("a finding");
+    assert_eq!(state, State::Warning);
+    assert_eq!(
+        found,
+        "not in effect since 2026-01-02T03:04:05Z, refused: line 2"
+    );
     assert_eq!(with("{}").expect("a finding").0, State::Ok);
     assert_eq!(with("[").expect("a finding").0, State::Warning);
 }

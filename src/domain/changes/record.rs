@@ -46,6 +46,16 @@ pub struct Failed {
     pub deaths: u32,
 }
 
+/// What stands there is not in effect, and nothing is tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Pending {
+    /// What differs, or what is wrong with it; without any value.
+    pub what: String,
+    /// Since when that is known.
+    pub since: Timestamp,
+}
+
 /// What is stored of configurations.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -65,6 +75,9 @@ pub struct Record {
     /// Flink was started with this one, and has the last good one since without another start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rescaled_from: Option<String>,
+    /// What of it waits for a person or for the next start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<Pending>,
 }
 
 impl Record {
@@ -81,6 +94,16 @@ impl Record {
             failed: None,
             ..self.clone()
         }
+    }
+
+    /// The record with what waits now; `None`: it says so already.
+    #[must_use]
+    pub fn with_pending(&self, what: Option<String>, now: Timestamp) -> Option<Self> {
+        let known = self.pending.as_ref().map(|pending| &pending.what);
+        (known != what.as_ref()).then(|| Self {
+            pending: what.map(|what| Pending { what, since: now }),
+            ..self.clone()
+        })
     }
 
     /// `running` works.

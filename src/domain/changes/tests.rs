@@ -55,6 +55,28 @@ fn works_with(name: &str) -> Record {
 }
 
 #[test]
+fn what_waits_is_noted_once_and_gone_with_the_next_start() {
+    let wanted = Ok(content(&[("pipeline.name", "b")]));
+    let ignored = judge(OnChange::Ignore, &content(&[]), &wanted, Vec::new());
+    let what = ignored.pending();
+    assert_eq!(
+        what.as_deref(),
+        Some("left for the next start: pipeline.name")
+    );
+    assert_eq!(restart().pending(), None);
+    let record = works_with("a")
+        .with_pending(what.clone(), at(5))
+        .expect("news");
+    assert_eq!(record.with_pending(what, at(6)), None);
+    let gone = record.with_pending(None, at(7)).expect("news");
+    assert_eq!(gone, works_with("a"));
+    let refused = Change::Refused(vec!["x".to_owned(), "y".to_owned()]);
+    assert_eq!(refused.pending().as_deref(), Some("refused: x; y"));
+    let (_, next) = at_start(&record, Ok(&version("a")), at(8), at(9));
+    assert_eq!(next.pending, None);
+}
+
+#[test]
 fn the_same_content_has_the_same_digest_whatever_the_order() {
     let one = content(&[("a", "1"), ("b", "2")]);
     assert_eq!(one.digest(), content(&[("b", "2"), ("a", "1")]).digest());

@@ -112,6 +112,14 @@ impl Own {
         self.config_changes.with_label_values(&[outcome]).inc();
     }
 
+    /// Whether what stands there waits for a person or for the next start.
+    pub fn config_pending(&self, pending: bool) {
+        let value = f64::from(u8::from(pending));
+        self.config_pending
+            .with_label_values::<&str>(&[])
+            .set(value);
+    }
+
     /// Drey's own settings have changed.
     pub fn settings_changed(&self, outcome: &'static str) {
         self.settings_changes.with_label_values(&[outcome]).inc();

@@ -83,6 +83,11 @@ fn arguments_that_the_job_refuses_are_rolled_back_and_missing_ones_start_nothing
 
     write(&cluster, "--fromSavepoint\n/a\n");
     drey.wait_for_log("line 1: --fromSavepoint is for Flink");
+    wait_until("what waits is noted", || {
+        let pending = &record(&cluster)["pending"]["what"];
+        let text = pending.as_str().unwrap_or_default();
+        text.contains("refused: the file with the job's arguments, line 1")
+    });
     write(&cluster, "--nobody-knows\nit\n--token\nhidden\n");
     drey.wait_for_log("Changed configuration is rolled back");
     wait_for_name(&cluster, "first");
@@ -94,6 +99,7 @@ fn arguments_that_the_job_refuses_are_rolled_back_and_missing_ones_start_nothing
         ["--nobody-knows", "it", "--token", "******"]
     ]);
     assert_eq!(report["arguments"], shown);
+    assert!(record(&cluster)["pending"].is_null(), "rolled back");
     write(&cluster, "--name\nsecond\n");
     drey.wait_for_log("Changed configuration works");
     wait_for_name(&cluster, "second");
