@@ -23,6 +23,9 @@ pub async fn drey(world: &World, args: &[&str], kill_at: &str) -> Output {
         .env_clear()
         .current_dir(kubeconfig.parent().unwrap())
         .env("KUBECONFIG", &kubeconfig)
+        // As in the pod of a CI runner, whose own account is not meant.
+        .env("KUBERNETES_SERVICE_HOST", "192.0.2.1")
+        .env("KUBERNETES_SERVICE_PORT", "443")
         .env("DREY_CLUSTER_ID", "orders")
         .env("DREY_HISTORY", "2")
         .env("DREY_KILL_AT", kill_at)
