@@ -5,6 +5,30 @@ use proptest::prelude::*;
 use super::*;
 use crate::domain::health::AilmentKind;
 
+impl JobEntry {
+    /// One whose run, named after `run`, has started from a restore point with this checkpoint id.
+    pub(crate) fn started(run: u8, from: &str, checkpoint_id: Option<i64>) -> Self {
+        let parent = Parent {
+            path: from.to_owned(),
+            checkpoint_id,
+        };
+        let run = Run {
+            id: RunId::from_bytes([run; 6]),
+            job_id: None,
+            parent: Some(parent),
+            checkpoint_dir: None,
+            savepoint_dir: None,
+            stored: Timestamp::UNIX_EPOCH,
+            owner: String::new(),
+            flink_version: "2.3.0".to_owned(),
+        };
+        Self {
+            run: Some(run),
+            ..Self::default()
+        }
+    }
+}
+
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).expect("a time that can be told")
 }
