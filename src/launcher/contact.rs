@@ -16,6 +16,7 @@ use tracing::debug;
 
 use crate::config::Settings;
 use crate::domain::budget::Backoff;
+use crate::flink::REGISTRATION_AGAIN;
 use crate::supervisor::high_availability;
 
 const HOST: &str = "jobmanager.rpc.address";
@@ -26,10 +27,6 @@ const USUAL_PORT: u16 = 6123;
 const OWN_HOST: &str = "taskmanager.host";
 /// `ip`, Flink's default, or `name`.
 const POLICY: &str = "taskmanager.network.bind-policy";
-
-/// How long Flink waits after a registration that reached nobody, in ms: 10,000 unless something is set.
-const AGAIN: &str = "cluster.registration.error-delay";
-const AGAIN_MS: &str = "500";
 
 /// How long the JobManager's name may take to be resolved; without an answer Flink finds its address itself.
 const RESOLVED: Duration = Duration::from_secs(2);
@@ -86,8 +83,9 @@ impl Contact {
             && !configuration.contains_key(OWN_HOST)
         {
             keys.insert(OWN_HOST.to_owned(), own.to_string());
-            if !configuration.contains_key(AGAIN) {
-                keys.insert(AGAIN.to_owned(), AGAIN_MS.to_owned());
+            let (again, after) = REGISTRATION_AGAIN;
+            if !configuration.contains_key(again) {
+                keys.insert(again.to_owned(), after.to_owned());
             }
         }
         keys
@@ -181,13 +179,13 @@ mod tests {
             port: Some(6123),
             own: Some(Ipv4Addr::new(10, 0, 0, 7).into()),
         };
-        let both = map(&[(OWN_HOST, "10.0.0.7"), (AGAIN, AGAIN_MS)]);
+        let both = map(&[(OWN_HOST, "10.0.0.7"), REGISTRATION_AGAIN]);
         assert_eq!(contact.keys(&map(&[])), both);
         assert_eq!(contact.keys(&map(&[(POLICY, "ip")])), both);
         assert!(contact.keys(&map(&[(POLICY, "name")])).is_empty());
         assert!(contact.keys(&map(&[(OWN_HOST, "tm")])).is_empty());
         let own = map(&[(OWN_HOST, "10.0.0.7")]);
-        assert_eq!(contact.keys(&map(&[(AGAIN, "3 s")])), own);
+        assert_eq!(contact.keys(&map(&[(REGISTRATION_AGAIN.0, "3 s")])), own);
         assert!(Contact::default().keys(&map(&[])).is_empty());
     }
 

@@ -17,6 +17,7 @@ use crate::domain::pointer::{JobEntry, PointKind, Run, RunId};
 use crate::domain::restore::{Choice, RestorePlan, StartView, Strategy, plan_restore};
 use crate::domain::savepoint::SavepointKind;
 use crate::domain::supervise::{Sighting, Verdict};
+use crate::flink::REGISTRATION_AGAIN;
 use crate::flink::restore_keys::{OptionKey, RestoreKeys};
 use crate::flink::version::FlinkVersion;
 use crate::restore_points::{of_run, verify};
@@ -270,6 +271,10 @@ impl Planner<'_> {
         }
         if let Some(key) = keys.shutdown_on_application_finish() {
             set.insert(key.name.to_owned(), "false".to_owned());
+        }
+        let (again, after) = REGISTRATION_AGAIN;
+        if !self.flink.configuration.contains_key(again) {
+            set.insert(again.to_owned(), after.to_owned());
         }
         if let Some(job) = run.job_id.filter(|_| self.flink.job_id.is_none()) {
             set.insert("$internal.pipeline.job-id".to_owned(), job.to_string());
