@@ -9,6 +9,7 @@ use crate::rescale::{adaptive, parallelism};
 use crate::support::{Cluster, Process, Version, eventually, wait_until};
 
 mod arguments;
+mod secret;
 mod stuck;
 
 const KILLED: i32 = -9;
