@@ -18,6 +18,7 @@ mod java;
 mod mount;
 mod properties;
 mod start;
+mod suspended;
 mod task_manager;
 
 use std::io;

@@ -16,6 +16,7 @@ use super::configuration::{Configuration, LaunchError};
 use super::contact::Contact;
 use super::follow::{Follow, Restart};
 use super::hold::Hold;
+use super::suspended::until_resumed;
 use crate::config::Settings;
 use crate::domain::changes::Files;
 use crate::metrics::own as metrics;
@@ -76,7 +77,13 @@ impl TaskManager {
         loop {
             let flink = self.spawn(&mut start)?;
             let restart = tokio::select! {
-                exit = flink.exited() => return Ok(ended(exit)),
+                exit = flink.exited() => {
+                    let code = ended(exit);
+                    if self.resumes().await {
+                        continue;
+                    }
+                    return Ok(code);
+                }
                 signal = self.signals.recv() => {
                     info!(signal, "Asked to end: the TaskManager is held while a savepoint may need it");
                     self.end(&flink).await;
@@ -98,6 +105,17 @@ impl TaskManager {
             };
             flink.terminate();
             killed_late(&flink).await;
+        }
+    }
+
+    /// Whether it has ended since its job is held, which is over now. In native mode the JobManager has new pods made.
+    async fn resumes(&mut self) -> bool {
+        if self.command.is_native() {
+            return false;
+        }
+        tokio::select! {
+            resumed = until_resumed(&self.settings) => resumed,
+            _ = self.signals.recv() => false,
         }
     }
 

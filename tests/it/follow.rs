@@ -2,10 +2,10 @@
 
 use std::process::Command;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::ports::free_port;
-use crate::support::{ApiServer, Cluster, Process, Version};
+use crate::support::{ApiServer, Cluster, Process, Version, wait_until};
 
 /// A pod of this name has the lock, and this run of the job, to which Drey gave its id.
 fn runs(api: &ApiServer, pod: &str, run: u8) {
@@ -74,4 +74,54 @@ fn a_taskmanager_is_started_again_for_another_jobmanager_only_when_it_has_met_on
         "Successful registration at resource manager",
     ]);
     task_manager.term();
+}
+
+/// Flink ends a TaskManager that has no JobManager for this long.
+const ALONE: &str = "8s";
+
+#[test]
+fn a_taskmanager_whose_job_is_suspended_waits_for_it_to_resume() {
+    let api = ApiServer::start();
+    let uid = api.pod("orders-0");
+    let cluster = Cluster::new(Version::v2())
+        .in_pod(&api)
+        .set("jobmanager.rpc.address", "127.0.0.1")
+        .set("taskmanager.registration.timeout", ALONE);
+    let _launch = cluster.launch().in_container_of(&uid).go();
+    let mut sidecar = cluster.sidecar().in_container_of(&uid).go();
+    sidecar.wait_for_log("Flink started");
+    wait_until("Flink to answer", || {
+        cluster.rest().try_get("/config").is_some()
+    });
+    let mut task_manager = launcher(&cluster, &api);
+    cluster.rest().wait_running();
+    cluster.rest().wait_for_checkpoints(1);
+
+    let annotate = |value: Value| {
+        let annotations = json!({"drey.io/suspend": value});
+        let patch = json!({"metadata": {"annotations": annotations}});
+        api.patch("configmap/drey-orders", false, &patch);
+    };
+    annotate(json!("true"));
+    task_manager.wait_for_logs(&[
+        "TaskManager ended code=1",
+        "is started again when its job is suspended no more",
+    ]);
+    annotate(Value::Null);
+    task_manager.wait_for_logs(&[
+        "The job is suspended no more",
+        "TaskManager started",
+        "Successful registration at resource manager",
+    ]);
+    cluster.rest().wait_running();
+
+    // One that is told to go while it waits goes.
+    annotate(json!("true"));
+    task_manager.wait_for_logs(&[
+        "The job is suspended no more",
+        "is started again when its job is suspended no more",
+    ]);
+    task_manager.term();
+    assert_eq!(task_manager.exit_code(), 1);
+    cluster.assert_exactly_once(100);
 }

@@ -111,7 +111,7 @@ fn a_suspended_job_has_no_pods_and_resumes_from_its_savepoint() {
 /// No right but to change the pointer's ConfigMap, and the pods stay.
 #[test]
 fn an_annotation_holds_a_job_in_its_pods_until_it_is_taken_away() {
-    let job = Job::only("annotation", Mode::Native, Version::v2());
+    let job = Job::new("annotation", Mode::Native, Version::v2());
     let before = job.start_and_work();
     let annotate = |value: &str| {
         job.kubectl(&["annotate", "configmap", "drey-example", value]);
