@@ -8,14 +8,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::str::FromStr;
 
-use drey::flink::config_file::{ConfigFile, ConfigFormat};
-use drey::flink::restore_keys::RestoreKeys;
+use drey::flink::config_file::{ConfigFile, ConfigFormat, elements, list};
+use drey::flink::restore_keys::{OptionKey, RestoreKeys};
 use drey::flink::version::FlinkVersion;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 type Fallible<T = ()> = Result<T, Box<dyn Error>>;
+
+/// Where the client of native mode leaves the job's arguments.
+const ARGUMENTS: &str = "$internal.application.program-args";
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -24,8 +27,8 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 enum Verdict {
     Read {
         entries: BTreeMap<String, String>,
-        /// Start path, savepoint directory, checkpoint directory.
-        options: [Option<String>; 3],
+        /// Start path, savepoint directory, checkpoint directory, and the job's arguments with zeros between them.
+        options: [Option<String>; 4],
     },
     Refused(String),
 }
@@ -113,14 +116,16 @@ impl Judge {
         verdicts(std::str::from_utf8(&output.stdout)?, texts.len())
     }
 
-    fn options(&self, config: &ConfigFile) -> [Option<String>; 3] {
+    fn options(&self, config: &ConfigFile) -> [Option<String>; 4] {
         let keys = RestoreKeys::of(self.version);
+        let of = |option: OptionKey| option.find_in(config.entries()).map(str::to_owned);
+        let arguments = config.get(ARGUMENTS);
         [
-            keys.start_path(),
-            keys.savepoint_dir(),
-            keys.checkpoint_dir(),
+            of(keys.start_path()),
+            of(keys.savepoint_dir()),
+            of(keys.checkpoint_dir()),
+            arguments.map(|list| elements(config.format(), list).join("\0")),
         ]
-        .map(|option| option.find_in(config.entries()).map(str::to_owned))
     }
 
     /// Asks Flink about each of `files` and reports every difference at once.
@@ -161,7 +166,7 @@ fn verdicts(output: &str, expected: usize) -> Fallible<Vec<Verdict>> {
             let (key, value) = line.split_once(' ').ok_or(line)?;
             entries.insert(decode(key)?, decode(value)?);
         }
-        let mut options = [None, None, None];
+        let mut options = [None, None, None, None];
         let given = lines.next().ok_or("the judge's answer is cut off")?;
         for (option, text) in options.iter_mut().zip(given.split(' ')) {
             *option = if text == "-" {
@@ -456,6 +461,35 @@ fn shipped(judge: &Judge) -> Fallible<PathBuf> {
         .ok_or("the Flink home is not UTF-8")?;
     let lib = class_path.rsplit(':').next().unwrap_or_default();
     Ok(Path::new(lib.trim_end_matches("/lib/*")).join("conf/config.yaml"))
+}
+
+#[test]
+fn flink_reads_the_jobs_arguments_that_drey_writes() -> Fallible {
+    use ConfigFormat::{ConfigYaml, FlinkConfYaml};
+    let odd = [
+        "--in", "s3://a;b", "it's", "\"q\"", "", "5", "010", "a: b, c", "[x]", "true", "a b", "-",
+        "*", "~", "ä",
+    ];
+    let odd: Vec<String> = odd.map(str::to_owned).to_vec();
+    for (version, format) in [
+        ("1.20.5", FlinkConfYaml),
+        ("1.20.5", ConfigYaml),
+        ("2.3.0", ConfigYaml),
+    ] {
+        let mut files = Vec::new();
+        // As Flink's own client writes them, and as Drey does.
+        for text in ["[--a, '5', \"b\"]", "--a;'x;y'", "--a"] {
+            let text = format!("{ARGUMENTS}: {text}\n");
+            files.push(ConfigFile::parse(format, &text)?);
+        }
+        for count in 1..=odd.len() {
+            let mut file = ConfigFile::parse(format, "")?;
+            file.set(ARGUMENTS, &list(format, &odd[..count]))?;
+            files.push(file);
+        }
+        Judge::new(version)?.agrees(&files)?;
+    }
+    Ok(())
 }
 
 #[test]

@@ -1,17 +1,20 @@
 import java.io.BufferedReader;
 import java.io.InputStreamReader;
 import java.nio.charset.StandardCharsets;
+import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
 import org.apache.flink.configuration.CheckpointingOptions;
 import org.apache.flink.configuration.ConfigOption;
+import org.apache.flink.configuration.ConfigOptions;
 import org.apache.flink.configuration.Configuration;
 import org.apache.flink.configuration.GlobalConfiguration;
 import org.apache.flink.configuration.StateRecoveryOptions;
 
 /**
  * Prints what Flink reads from each configuration directory named on standard input: {@code REFUSED reason}, or {@code
- * READ n}, n lines {@code key value}, and the values of the start path, savepoint and checkpoint directory options. All
+ * READ n}, n lines {@code key value}, and the values of the start path, savepoint and checkpoint directory options, and the
+ * job's arguments with zeros between them. All
  * texts are {@code =} and hexadecimal UTF-8; {@code -} is an option without value.
  */
 public final class ConfigJudge {
@@ -27,7 +30,8 @@ public final class ConfigJudge {
                 flat.forEach((k, v) -> answer.append(encode(k)).append(' ').append(encode(v)).append('\n'));
                 answer.append(option(conf, StateRecoveryOptions.SAVEPOINT_PATH)).append(' ');
                 answer.append(option(conf, CheckpointingOptions.SAVEPOINT_DIRECTORY)).append(' ');
-                answer.append(option(conf, CheckpointingOptions.CHECKPOINTS_DIRECTORY)).append('\n');
+                answer.append(option(conf, CheckpointingOptions.CHECKPOINTS_DIRECTORY)).append(' ');
+                answer.append(conf.getOptional(ARGUMENTS).map(all -> encode(String.join("\0", all))).orElse("-")).append('\n');
             } catch (Exception | StackOverflowError e) {
                 Throwable root = e;
                 while (root.getCause() != null) {
@@ -41,6 +45,12 @@ public final class ConfigJudge {
         System.out.print(out);
         System.out.flush();
     }
+
+    /** {@code ApplicationConfiguration.APPLICATION_ARGS}. */
+    private static final ConfigOption<List<String>> ARGUMENTS = ConfigOptions.key("$internal.application.program-args")
+            .stringType()
+            .asList()
+            .noDefaultValue();
 
     private static String option(Configuration conf, ConfigOption<String> option) {
         return conf.getOptional(option).map(ConfigJudge::encode).orElse("-");
