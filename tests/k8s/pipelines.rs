@@ -179,8 +179,8 @@ impl<'a> Runner<'a> {
 
     /// Runs a whole pipeline; what its last step has written.
     fn run_all(&self, steps: &[Step]) -> String {
-        let said = steps.iter().map(|step| self.run(step));
-        said.last().expect("a pipeline with steps")
+        let said: Vec<String> = steps.iter().map(|step| self.run(step)).collect();
+        said.last().expect("a pipeline with steps").clone()
     }
 }
 
