@@ -129,6 +129,23 @@ impl FlinkRest {
         Ok(overview.into())
     }
 
+    /// Why the cluster's application has failed, in one line; `None` if it has not.
+    ///
+    /// Up to Flink 2.2 a JobManager ends when the main method of its application throws. From 2.3 on it stays, without a job, where
+    /// `execution.shutdown-on-application-finish` is false.
+    ///
+    /// # Errors
+    /// See [`RestError`]; [`RestError::NotFound`] before Flink 2.3.
+    pub async fn failed_application(&self) -> Result<Option<String>, RestError> {
+        let call = Call::get("/applications/overview");
+        let Some(id) = self.ask::<wire::Applications>(&call).await?.failed() else {
+            return Ok(None);
+        };
+        let call = Call::get(format!("/applications/{id}/exceptions"));
+        let told: wire::ApplicationExceptions = self.ask(&call).await?;
+        Ok(Some(told.why()))
+    }
+
     /// Asks for a savepoint and returns the id to ask for its outcome with: the request's own, or Flink's before 1.15,
     /// which also has no formats. From 1.15 on, asking again with the same id is harmless.
     ///

@@ -70,6 +70,54 @@ impl From<Overview> for Vec<JobView> {
     }
 }
 
+/// What has become of the applications that a JobManager was started for.
+#[derive(Deserialize)]
+pub(super) struct Applications {
+    applications: Vec<Application>,
+}
+
+#[derive(Deserialize)]
+struct Application {
+    id: String,
+    status: String,
+}
+
+impl Applications {
+    /// The id of one that has failed.
+    pub(super) fn failed(self) -> Option<String> {
+        let mut all = self.applications.into_iter();
+        Some(all.find(|it| it.status == "FAILED")?.id)
+    }
+}
+
+/// Why one has failed.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ApplicationExceptions {
+    exception_history: ApplicationHistory,
+}
+
+#[derive(Deserialize)]
+struct ApplicationHistory {
+    entries: Vec<ApplicationException>,
+}
+
+#[derive(Deserialize)]
+struct ApplicationException {
+    stacktrace: String,
+}
+
+impl ApplicationExceptions {
+    /// The root cause of the newest one, in one line.
+    pub(super) fn why(&self) -> String {
+        let newest = self.exception_history.entries.first();
+        newest.map_or_else(
+            || "Flink does not say why".to_owned(),
+            |it| fault::judge(&it.stacktrace).root,
+        )
+    }
+}
+
 /// The body of `POST /jobs/:id/savepoints`; its field names differ from those of `/stop`.
 #[derive(Serialize)]
 struct SavepointBody<'a> {

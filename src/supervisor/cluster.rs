@@ -9,12 +9,13 @@ use url::Url;
 use super::{Job, Supervisor};
 use crate::config::{Mode, Settings};
 use crate::control::Prepare;
-use crate::domain::job::{JobId, JobView};
+use crate::domain::job::{JobId, JobStatus, JobView};
 use crate::domain::pointer::{APPLICATION, JobEntry, RunId};
-use crate::domain::supervise::Process;
+use crate::domain::supervise::{Outcome, Process};
 use crate::flink::rest::{Auth, FlinkRest, RestError, RestSettings};
 use crate::flink::tls::TlsSettings;
 use crate::flink::version::FlinkVersion;
+use crate::kubernetes::events::Event;
 use crate::metrics::JobManager;
 use crate::telemetry::one_line;
 
@@ -199,8 +200,12 @@ impl Supervisor {
             Ok(views) => {
                 cluster.reachable = true;
                 cluster.failure.clear();
+                let none = views.is_empty();
                 self.place(views);
                 self.watch_jobs().await;
+                if none {
+                    self.look_at_application().await;
+                }
             }
             Err(error) => {
                 cluster.failed(&error);
@@ -208,6 +213,29 @@ impl Supervisor {
                     job.view = None;
                 }
             }
+        }
+    }
+
+    /// Whether the application has failed before it had a job, as up to Flink 2.2 its JobManager's end tells.
+    async fn look_at_application(&mut self) {
+        let known = |job: &Job| job.settled.is_some() || job.ask.is_some();
+        let known = self.jobs.get(APPLICATION).is_some_and(known);
+        let cluster = self.cluster.as_ref().filter(|cluster| {
+            cluster.application && cluster.version.at_least(2, 3) && !known && !self.is_standby()
+        });
+        let Some(cluster) = cluster else { return };
+        match cluster.rest.failed_application().await {
+            Ok(Some(why)) => {
+                let text = format!("The application has failed before it had a job: {why}");
+                warn!("{text}");
+                self.tell(Event::warning("ApplicationFailed", &text));
+                self.settle_job(APPLICATION, Outcome::Ended(JobStatus::Failed));
+            }
+            Ok(None) => {}
+            Err(error) => debug!(
+                error = one_line(&error, 300),
+                "What has become of the application is not known"
+            ),
         }
     }
 

@@ -228,6 +228,20 @@ fn a_job_that_finishes_at_that_very_moment_is_either_stopped_or_finished() {
     cluster.check(&["--count", COUNT]);
 }
 
+/// Flink 2.3 leaves its JobManager there, without a job; older ones end it.
+#[test]
+fn an_application_that_fails_before_it_has_a_job_ends_as_one_whose_job_has_failed() {
+    let cluster = Cluster::new(Version::v2()).job_args(&["--rate", "nonsense"]);
+    let mut drey = cluster.run();
+    assert_eq!(drey.exit_code(), 163);
+    let log = drey.log();
+    assert!(
+        log.contains("The application has failed before it had a job: "),
+        "{log}"
+    );
+    assert!(cluster.entry().ended.is_none(), "{:?}", cluster.entry());
+}
+
 #[test]
 fn a_job_in_a_restart_loop_resumes_from_its_newest_checkpoint() {
     let mut cluster = Cluster::new(Version::v1())

@@ -210,3 +210,24 @@ fn a_jobs_vertices_and_requirements_are_read() -> Result<(), Box<dyn Error>> {
     }
     Ok(())
 }
+
+/// As Flink 2.3.0 answers for a main method that throws, shortened.
+#[test]
+fn an_application_that_has_failed_says_why() -> Result<(), Box<dyn Error>> {
+    let text = r#"{"applications":[{"id":"8d07","name":"x.Job","start-time":1,"end-time":2,"duration":1,"status":"FAILED","jobs":{}}]}"#;
+    let all: Applications = serde_json::from_str(text)?;
+    assert_eq!(all.failed().as_deref(), Some("8d07"));
+    let all: Applications = serde_json::from_str(&text.replace("FAILED", "RUNNING"))?;
+    assert_eq!(all.failed(), None);
+    let text = r#"{"exceptionHistory":{"entries":[{"exceptionName":"x.ApplicationExecutionException","timestamp":1,
+        "stacktrace":"x.ApplicationExecutionException: Could not execute application.\n\tat a.b(C.java:1)\nCaused by: java.lang.NumberFormatException: For input string: \"nonsense\"\n\tat a.b(C.java:2)"}]}}"#;
+    let told: ApplicationExceptions = serde_json::from_str(text)?;
+    assert_eq!(
+        told.why(),
+        "NumberFormatException: For input string: \"nonsense\""
+    );
+    let none: ApplicationExceptions =
+        serde_json::from_str(r#"{"exceptionHistory":{"entries":[]}}"#)?;
+    assert_eq!(none.why(), "Flink does not say why");
+    Ok(())
+}
