@@ -214,8 +214,10 @@ def post(ip, path, body):
 def timeline(job, start):
     """When the pods that run now said each of `STEPS` for the first time after `start`, as seconds after it."""
     since = datetime.datetime.fromtimestamp(start, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    logs = kubectl("--namespace", job.name, "logs", "--selector=app=example", "--all-containers", "--timestamps", "--tail=-1",
-                   "--since-time", since)  # fmt: skip
+    # A pod that is just being made has no logs yet.
+    pods = [pod["metadata"]["name"] for pod in job.pods("app=example") if pod["status"]["phase"] == "Running"]
+    how = ["logs", "--all-containers", "--timestamps", "--tail=-1", "--since-time", since]
+    logs = "".join(kubectl("--namespace", job.name, *how, pod) for pod in pods)
     found = {}
     for line in logs.splitlines():
         stamp, _, text = line.partition(" ")
