@@ -85,6 +85,12 @@ fn issue(
     Ok((params.signed_by(&key, ca)?, key))
 }
 
+/// The error of a client that must not get an answer.
+async fn refused(settings: RestSettings) -> Result<RestError, Box<dyn Error>> {
+    let answer = FlinkRest::new(settings)?.jobs().await;
+    Ok(answer.err().ok_or("trusted")?)
+}
+
 #[tokio::test]
 async fn a_certificate_of_the_given_ca_is_trusted_and_no_other() -> Outcome {
     let own = Certificates::new()?;
@@ -95,11 +101,7 @@ async fn a_certificate_of_the_given_ca_is_trusted_and_no_other() -> Outcome {
             .await?
             .is_empty()
     );
-    let error = FlinkRest::new(Certificates::new()?.trusting(&server)?)?
-        .jobs()
-        .await
-        .err()
-        .ok_or("trusted")?;
+    let error = refused(Certificates::new()?.trusting(&server)?).await?;
     let text = chain(&error);
     assert!(matches!(error, RestError::Tls { .. }), "{error:?}");
     assert!(
@@ -117,11 +119,7 @@ async fn an_expired_certificate_is_refused_with_its_remedy_even_without_the_name
     for verify_hostname in [true, false] {
         let mut settings = own.trusting(&server)?;
         settings.tls.verify_hostname = verify_hostname;
-        let error = FlinkRest::new(settings)?
-            .jobs()
-            .await
-            .err()
-            .ok_or("trusted")?;
+        let error = refused(settings).await?;
         assert!(
             chain(&error).contains("has expired: renew it"),
             "{}",
@@ -136,11 +134,7 @@ async fn a_certificate_for_another_name_needs_that_name_or_no_name_check() -> Ou
     let own = Certificates::new()?;
     for names in [&["flink.example"][..], &[]] {
         let server = own.server(names, false, false).await?;
-        let error = FlinkRest::new(own.trusting(&server)?)?
-            .jobs()
-            .await
-            .err()
-            .ok_or("trusted")?;
+        let error = refused(own.trusting(&server)?).await?;
         assert!(
             chain(&error).contains("switch the host name check off"),
             "{}",
@@ -169,11 +163,7 @@ async fn without_the_name_check_another_ca_is_still_refused() -> Outcome {
     let other = Certificates::new()?;
     let mut settings = other.trusting(&server)?;
     settings.tls.verify_hostname = false;
-    let error = FlinkRest::new(settings)?
-        .jobs()
-        .await
-        .err()
-        .ok_or("trusted")?;
+    let error = refused(settings).await?;
     assert!(
         chain(&error).contains("not signed by a trusted CA"),
         "{}",
